@@ -1,0 +1,1 @@
+HALPE26 = tuple(str(i) for i in range(26))

@@ -1,0 +1,362 @@
+"""Rules of the book, each a function from folders to a list of complaints (empty: all is well)."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from strip_outputs import WIDGET, find_notebooks
+
+NETWORKS = {"appearance", "parts", "posegraph"}
+MAX_BYTES = 1_000_000
+PLOTLY = "application/vnd.plotly.v1+json"
+# What a page can show; plotly figures become HTML and widgets a note when the pages are made.
+SHOWN = re.compile(r"text/(html|markdown|latex|plain)|image/(png|jpeg|gif|svg\+xml)")
+
+
+@dataclass(frozen=True)
+class Notebook:
+    "A notebook of the book: its cells, and the module it exports if it exports one."
+
+    path: Path
+    cells: tuple[dict, ...]
+
+    @property
+    def sources(self) -> list[str]:
+        "The text of each code cell."
+        return [source(cell) for cell in self.cells if cell["cell_type"] == "code"]
+
+    @property
+    def exported(self) -> list[str]:
+        "The text of each exported cell."
+        return [text for text in self.sources if re.match(r"#\|\s*export", text)]
+
+    @property
+    def module(self) -> str | None:
+        "What the notebook exports to, `data.readers` say; None for an experiment."
+        named = (re.match(r"#\|\s*default_exp:?\s*(\S+)", text) for text in self.sources)
+        return next((match[1] for match in named if match), None)
+
+    @property
+    def number(self) -> int | None:
+        "The place in the reading order; None for a page without a number."
+        match = re.match(r"(\d+)_", self.path.name)
+        return int(match[1]) if match else None
+
+    @property
+    def is_skipped(self) -> bool:
+        "Whether nbdev-test leaves the notebook to papermill."
+        return bool(self.cells) and "- skip_exec: true" in source(self.cells[0])
+
+
+def source(
+    cell: dict,  # a cell of a notebook file
+) -> str:
+    "The text of a cell."
+    return "".join(cell["source"])
+
+
+def read_book(
+    nbs: Path,  # folder of notebooks
+) -> list[Notebook]:
+    "All notebooks below `nbs`, in the order of their paths."
+    texts = {path: json.loads(path.read_text(encoding="utf-8")) for path in find_notebooks(nbs)}
+    return [Notebook(path, tuple(text["cells"])) for path, text in texts.items()]
+
+
+def parse(
+    text: str,  # a code cell
+) -> ast.Module:
+    "The syntax tree of a code cell; lines for IPython (% and !) are left out."
+    return ast.parse(re.sub(r"^\s*[%!?].*$", "pass", text, flags=re.M))
+
+
+# --- which way imports point ---
+
+
+def imported_modules(
+    text: str,  # a code cell
+) -> Iterator[str]:
+    "Names of our modules that a cell imports, without the leading `keyreid.`."
+    for node in ast.walk(parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = inner if node.module == "keyreid" else [node.module]
+        else:
+            continue
+        yield from (name.removeprefix("keyreid.") for name in names if name.startswith("keyreid."))
+
+
+def order_complaints(
+    nbs: Path,  # folder of notebooks
+) -> list[str]:
+    "Exported imports that do not point to an earlier notebook."
+    book = [notebook for notebook in read_book(nbs) if notebook.module]
+    number = {notebook.module: notebook.number for notebook in book}
+    return [
+        f"{notebook.path.name}: an exported cell imports keyreid.{name}, which is no earlier "
+        "notebook; import from smaller numbers only"
+        for notebook in book
+        for name in sorted({n for text in notebook.exported for n in imported_modules(text)})
+        if number.get(name) is None or number[name] >= notebook.number
+    ]
+
+
+def layer_complaints(
+    nbs: Path,  # folder of notebooks
+) -> list[str]:
+    "Imports across layers: networks know no data, and data, scores and losses know no network."
+    complaints = []
+    for notebook in read_book(nbs):
+        own = (notebook.module or "").split(".")[0]
+        for name in sorted({n for text in notebook.exported for n in imported_modules(text)}):
+            other = name.split(".")[0]
+            if own in NETWORKS and other not in {*NETWORKS, "keypoints"}:
+                complaints.append(
+                    f"{notebook.path.name}: a network imports keyreid.{name}; networks import "
+                    "each other and keyreid.keypoints only"
+                )
+            if own in {"data", "pose", "retrieval", "learning"} and other in NETWORKS:
+                complaints.append(
+                    f"{notebook.path.name}: keyreid.{own} imports the network keyreid.{name}; "
+                    "take the model as an argument"
+                )
+    return complaints
+
+
+def name_complaints(
+    nbs: Path,  # folder of notebooks
+) -> list[str]:
+    "Notebooks whose number, folder and module do not say the same."
+    complaints, seen = [], {}
+    for notebook in read_book(nbs):
+        path = notebook.path.relative_to(nbs)
+        if notebook.number is None or path.parts[0] == "experiments":
+            continue
+        if notebook.number in seen:
+            complaints.append(
+                f"{path}: number {notebook.number} is taken by {seen[notebook.number]}"
+            )
+        seen[notebook.number] = path
+        chapter, name = path.parts[0].split("_", 1)[-1], path.stem.split("_", 1)[-1]
+        needed = name if chapter == "start" else f"{chapter}.{name}"
+        if notebook.module != needed:
+            complaints.append(
+                f"{path}: default_exp is {notebook.module}, but its place is {needed}"
+            )
+    return complaints
+
+
+# --- what a cell may not be ---
+
+
+def comparison_complaints(
+    nbs: Path,  # folder of notebooks
+) -> list[str]:
+    "Cells that end in a bare comparison: it shows False and nothing fails."
+    complaints = []
+    for notebook in read_book(nbs):
+        for text in notebook.sources:
+            body = parse(text).body
+            if body and isinstance(body[-1], ast.Expr) and isinstance(body[-1].value, ast.Compare):
+                complaints.append(
+                    f"{notebook.path.name}: a cell ends in the comparison "
+                    f"`{text.splitlines()[-1]}`, which cannot fail; use assert or test_eq"
+                )
+    return complaints
+
+
+def output_complaints(
+    nbs: Path,  # folder of notebooks
+) -> list[str]:
+    "Stored outputs that do not belong into a repository."
+    complaints = []
+    for notebook in read_book(nbs):
+        size = notebook.path.stat().st_size
+        if size > MAX_BYTES:
+            complaints.append(
+                f"{notebook.path.name}: {size / 1e6:.1f} MB are stored, at most 1 MB is allowed; "
+                "draw fewer or smaller pictures"
+            )
+        outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+        found = {what for out in outputs for what in output_faults(out)}
+        complaints += [f"{notebook.path.name}: {what}" for what in sorted(found)]
+    return complaints
+
+
+def output_faults(
+    output: dict,  # one output of a code cell
+) -> Iterator[str]:
+    "What is wrong with one stored output."
+    if output["output_type"] == "error":
+        yield f"an error is stored ({output.get('ename')}); mend the cell, run the notebook again"
+    if WIDGET in output.get("data", {}):
+        yield "a live widget is stored; run tests/strip_outputs.py"
+    if output["output_type"] == "stream":
+        if output["name"] == "stderr":
+            yield "standard error is stored; run tests/strip_outputs.py"
+        elif "\r" in "".join(output["text"]):
+            yield "a progress bar is stored; write it to standard error"
+
+
+def experiment_complaints(
+    nbs: Path,  # folder of notebooks
+) -> list[str]:
+    "Experiments that papermill cannot run, or that nbdev-test would run in full."
+    complaints = []
+    for notebook in read_book(nbs / "experiments") if (nbs / "experiments").is_dir() else []:
+        tagged = [c for c in notebook.cells if "parameters" in c["metadata"].get("tags", [])]
+        if len(tagged) != 1:
+            complaints.append(
+                f"{notebook.path.name}: {len(tagged)} cells are tagged `parameters`, exactly one "
+                "is needed; tag it in JupyterLab (gear at the top right, Cell Tags)"
+            )
+        if not notebook.is_skipped:
+            complaints.append(
+                f"{notebook.path.name}: the title cell lacks the line `- skip_exec: true`, so "
+                "nbdev-test would run the experiment at full size"
+            )
+    return complaints
+
+
+# --- the package is what the notebooks export ---
+
+
+def export_complaints(
+    package: Path,  # the package as it is committed
+    exported: Path,  # the package as the notebooks export it, made in an empty folder
+) -> list[str]:
+    "Modules that differ from what the notebooks export."
+    ours, theirs = ({p.relative_to(f) for p in f.rglob("*.py")} for f in (package, exported))
+    complaints = [
+        f"keyreid/{path}: no notebook exports it; delete it, or write its notebook"
+        for path in sorted(ours - theirs)
+    ]
+    for path in sorted(theirs):
+        if path not in ours or (package / path).read_bytes() != (exported / path).read_bytes():
+            complaints.append(
+                f"keyreid/{path}: not what the notebooks export; change the notebook, never the "
+                "module, then run nbdev-export"
+            )
+    return complaints
+
+
+# --- the pages of the web site ---
+
+
+def sidebar_entries(
+    contents: list,  # the list `contents` of a sidebar or of a section in it
+) -> Iterator[str]:
+    "The pages that a sidebar names, in its order."
+    for entry in contents:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            yield from sidebar_entries(entry["contents"])
+
+
+def sidebar_complaints(
+    quarto: Path,  # _quarto.yml
+    nbs: Path,  # folder of notebooks
+) -> list[str]:
+    "Notebooks that the sidebar does not name once, and names in it without a notebook."
+    website = yaml.safe_load(quarto.read_text(encoding="utf-8"))["website"]
+    named = list(sidebar_entries(website["sidebar"]["contents"]))
+    pages = {notebook.path.relative_to(nbs).as_posix() for notebook in read_book(nbs)}
+    complaints = [f"the sidebar lacks {page}" for page in sorted(pages - set(named))]
+    for page in sorted(set(named)):
+        if page not in pages:
+            complaints.append(f"the sidebar names {page}, no such notebook")
+        if named.count(page) > 1:
+            complaints.append(f"the sidebar names {page} twice")
+    return [f"_quarto.yml: {complaint}" for complaint in complaints]
+
+
+def public_names(
+    notebook: Notebook,
+) -> set[str]:
+    "Functions and classes that a notebook exports under a name without underscore."
+    nodes = (node for text in notebook.exported for node in parse(text).body)
+    defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return {n.name for n in nodes if isinstance(n, defined) and not n.name.startswith("_")}
+
+
+def page_complaints(
+    nbs: Path,  # folder of notebooks
+    staged: Path,  # folder of pages that nbdev-proc-nbs made of them
+) -> list[str]:
+    "Pages that are missing, have no title or question, lack documentation or cannot be shown."
+    complaints = []
+    for notebook in read_book(nbs):
+        name = notebook.path.relative_to(nbs)
+        if not (staged / name).is_file():
+            complaints.append(f"{name}: no page was made of it")
+            continue
+        page = Notebook(staged / name, tuple(json.loads((staged / name).read_text())["cells"]))
+        head = source(page.cells[0]) if page.cells and page.cells[0]["cell_type"] == "raw" else ""
+        for key, mark in (("title", "# Title"), ("description", "> question")):
+            if not re.search(rf"^{key}:\s*\S", head, re.M):
+                complaints.append(
+                    f"{name}: the page has no {key}; write `{mark}` in the first cell"
+                )
+        outputs = [out.get("data", {}) for cell in page.cells for out in cell.get("outputs", [])]
+        shown = "\n".join("".join(data.get("text/markdown", "")) for data in outputs)
+        for missing in sorted(public_names(notebook)):
+            if not re.search(rf"^#+ {missing}$", shown, re.M):
+                complaints.append(f"{name}: the page does not document {missing}")
+        for kind in sorted({k for data in outputs for k in data if not SHOWN.fullmatch(k)}):
+            complaints.append(f"{name}: the page has an output of type {kind}, which no page shows")
+    return complaints
+
+
+def link_complaints(
+    nbs: Path,  # folder of notebooks
+    staged: Path,  # folder of pages that nbdev-proc-nbs made of them
+    site: str,  # address of the web site
+) -> list[str]:
+    "Links from page to page that lead nowhere."
+    pages = {page_address(notebook.path.relative_to(nbs)) for notebook in read_book(nbs)}
+    complaints = []
+    for notebook in read_book(staged):
+        here = notebook.path.parent
+        for link in sorted({link for cell in notebook.cells for link in links(cell)}):
+            target = link.split("#")[0]
+            if target.startswith(site):
+                is_good = target.removeprefix(site).strip("/") in {"", *pages}
+            elif not target or re.match(r"[a-z]+:", target):
+                is_good = True  # a place on the same page, or another site
+            else:
+                address = (here / target).resolve()
+                inside = address.is_relative_to(staged.resolve())
+                is_good = address.exists() or (
+                    inside and address.relative_to(staged.resolve()).as_posix() in pages
+                )
+            if not is_good:
+                name = notebook.path.relative_to(staged)
+                complaints.append(f"{name}: the link {link} leads nowhere")
+    return complaints
+
+
+def page_address(
+    path: Path,  # a notebook, relative to the folder of notebooks
+) -> str:
+    "Where the page of a notebook is drawn: file numbers are left out, folder numbers are kept."
+    return path.with_name(re.sub(r"^\d+[a-z]?_", "", path.stem) + ".html").as_posix()
+
+
+def links(
+    cell: dict,  # a cell of a page
+) -> list[str]:
+    "Targets of the markdown links and pictures in a cell and in its markdown outputs."
+    texts = [
+        "".join(out.get("data", {}).get("text/markdown", "")) for out in cell.get("outputs", [])
+    ]
+    if cell["cell_type"] == "markdown":
+        texts.append(source(cell))
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", "\n".join(texts), flags=re.S)
+    return re.findall(r"\]\(<?([^)\s>]+)", prose)
