@@ -6,7 +6,7 @@ Docs: https://keyreid.github.io/keyreid/0_start/figures.html.md"""
 
 # %% auto #0
 __all__ = ['INK', 'PAPER', 'GRID', 'LIT', 'RIGHT', 'WRONG', 'PEOPLE', 'CAMERAS', 'HEAT', 'CHAPTERS', 'FLOW', 'PLOTLY', 'WIDGET',
-           'NOTE', 'person_colour', 'data_flow', 'show_pictures', 'show_ranking', 'show_clip', 'show_map',
+           'NOTE', 'person_colour', 'data_flow', 'show_pictures', 'show_clip', 'show_ranking', 'show_map',
            'show_curves', 'show_bars', 'show_matrix', 'show_embedding', 'plotly_html', 'widget_note']
 
 # %% ../nbs/0_start/03_figures.ipynb #8ea55768
@@ -36,16 +36,15 @@ HEAT = (
     (1.0, "rgba(80, 10, 70, 0.92)"),
 )
 
-# %% ../nbs/0_start/03_figures.ipynb #23000d22
+# %% ../nbs/0_start/03_figures.ipynb #cf59daf0
 pio.templates["keyreid"] = go.layout.Template(
     layout=go.Layout(
         width=640,
         height=340,
-        margin=dict(l=60, r=20, t=30, b=50),
+        margin=dict(l=60, r=20, t=56, b=50),
         font=dict(family="Helvetica, Arial, sans-serif", size=12, color=INK),
-        title=dict(x=0, y=1, xanchor="left", yanchor="top", yref="container", automargin=True),
-        title_pad=dict(l=8, t=10, b=10),
-        title_font_size=14,
+        title=dict(x=0, y=1, xanchor="left", yanchor="top", yref="container", font_size=14),
+        title_pad=dict(l=8, t=10),
         colorway=PEOPLE,
         paper_bgcolor=PAPER,
         plot_bgcolor=PAPER,
@@ -56,9 +55,10 @@ pio.templates["keyreid"] = go.layout.Template(
 pio.templates.default = "keyreid"
 
 
-def _title(text: str) -> dict:
-    "A title broken into lines that fit the page."
-    return dict(text="<br>".join(wrap(text, 84)))
+def _titled(title: str) -> dict:
+    "Layout of a title broken into lines that fit the page, with room above the plot for them."
+    lines = wrap(title, 84)
+    return dict(title_text="<br>".join(lines), margin_t=16 + 19 * len(lines))
 
 # %% ../nbs/0_start/03_figures.ipynb #ebc53c78
 def person_colour(
@@ -161,7 +161,7 @@ def _to_uri(picture: Image.Image) -> str:
     picture.save(stream, "JPEG", quality=85, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
-# %% ../nbs/0_start/03_figures.ipynb #2e7bd58d
+# %% ../nbs/0_start/03_figures.ipynb #b2fbf71d
 class _Sheet(NamedTuple):
     "Pictures in a grid, drawn as one embedded picture."
 
@@ -183,12 +183,12 @@ class _Sheet(NamedTuple):
         side = dict(yanchor="bottom", yshift=1) if above else dict(yanchor="top", yshift=-1)
         return dict(x=x, y=y, text=str(text), showarrow=False, font=dict(size=11) | font, **side)
 
-
+# %% ../nbs/0_start/03_figures.ipynb #d1bdf397
 def _corners(n: int, n_columns: int, cell: np.ndarray, gap: np.ndarray) -> np.ndarray:
     "Left and top of each of `n` cells, row by row."
     return np.array([(i % n_columns, i // n_columns) for i in range(n)]) * np.round(cell + gap)
 
-
+# %% ../nbs/0_start/03_figures.ipynb #f86f31f6
 def _sheet(
     pictures: list[np.ndarray],
     n_columns: int,
@@ -211,12 +211,12 @@ def _sheet(
         paper.paste(GRID, (x, y, x + int(cell[0]), y + height))
         paper.paste(p, (x + (int(cell[0]) - p.width) // 2, y))
     image = dict(source=_to_uri(paper), x=0, y=0, sizex=width, sizey=bottom, xref="x", yref="y")
-    top = 10 + 19 * (_title(title)["text"].count("<br>") + 1 if title else 0)
+    titled = _titled(title)
     figure = go.Figure().update_layout(
-        title=_title(title) | dict(automargin=False),
+        titled,
         images=[image | dict(sizing="stretch", layer="below")],
-        margin=dict(l=8, r=8, t=top, b=8),
-        height=round(bottom / pixel) + above + below + top + 8,
+        margin=dict(l=8, r=8, b=8),
+        height=round(bottom / pixel) + above + below + titled["margin_t"] + 8,
         xaxis=dict(visible=False, range=(-4 * pixel, 620 * pixel)),
         yaxis=dict(visible=False, range=(bottom + below * pixel, -above * pixel)),
     )
@@ -245,36 +245,11 @@ def show_pictures(
         annotations=[sheet.caption(i, text) for i, text in enumerate(captions)],
     )
 
-# %% ../nbs/0_start/03_figures.ipynb #275bc099
-def show_ranking(
-    query: UInt8[np.ndarray, "H W 3"],  # the picture asked with
-    gallery: Sequence[UInt8[np.ndarray, "H W 3"]],  # the answers, best first; sizes may differ
-    is_correct: Sequence[bool],  # whether each answer shows the person of the query
-    captions: Sequence[str] | None = None,  # a text under each answer; None: its rank
-    title: str = "",
-) -> go.Figure:
-    "A query and its ranking: right answers framed solid with a check mark, wrong ones dashed."
-    pictures = _checked("show_ranking", [query, *gallery])
-    n = len(gallery)
-    is_correct = _one_each("show_ranking", "verdicts in is_correct", is_correct, n)
-    captions = _one_each("show_ranking", "captions", captions, n) or range(1, n + 1)
-    captions = ["query", *captions]
-    sheet = _sheet(pictures, 11, title, above=22, below=_room(captions))
-    looks = [(RIGHT, "solid", "✓") if c else (WRONG, "dot", "✗") for c in is_correct]
-    signs = [
-        sheet.caption(i, f"<b>{sign}</b>", above=True, size=15, color=colour)
-        for i, (colour, _, sign) in enumerate(looks, start=1)
-    ]
-    return sheet.figure.update_layout(
-        shapes=[sheet.frame(i, *look[:2]) for i, look in enumerate([(INK, "solid"), *looks])],
-        annotations=signs + [sheet.caption(i, text) for i, text in enumerate(captions)],
-    )
-
-# %% ../nbs/0_start/03_figures.ipynb #2c0abb93
+# %% ../nbs/0_start/03_figures.ipynb #ce049ebf
 def _drawable(joints: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    "Which joints are there (finite, with a confidence above 0) and inside their frame."
+    "Which joints have a confidence above 0 and lie inside their frame; nan does neither."
     inside = (joints[..., :2] >= 0) & (joints[..., :2] <= cell)
-    return np.isfinite(joints).all(-1) & (joints[..., 2] > 0) & inside.all(-1)
+    return (joints[..., 2] > 0) & inside.all(-1)
 
 
 def _bones(points: np.ndarray, is_drawn: np.ndarray, edges: Sequence) -> np.ndarray:
@@ -313,6 +288,31 @@ def show_clip(
     dots = dict(size=5, color=LIT, line=dict(color=INK, width=1))
     return figure.add_scatter(x=x, y=y, mode="markers", marker=dots, text=hover, hoverinfo="text")
 
+# %% ../nbs/0_start/03_figures.ipynb #ca64624b
+def show_ranking(
+    query: UInt8[np.ndarray, "H W 3"],  # the picture asked with
+    gallery: Sequence[UInt8[np.ndarray, "H W 3"]],  # the answers, best first; sizes may differ
+    is_correct: Sequence[bool],  # whether each answer shows the person of the query
+    captions: Sequence[str] | None = None,  # a text under each answer; None: its rank
+    title: str = "",
+) -> go.Figure:
+    "A query and its ranking: right answers framed solid with a check mark, wrong ones dashed."
+    pictures = _checked("show_ranking", [query, *gallery])
+    n = len(gallery)
+    is_correct = _one_each("show_ranking", "verdicts in is_correct", is_correct, n)
+    captions = _one_each("show_ranking", "captions", captions, n) or range(1, n + 1)
+    captions = ["query", *captions]
+    sheet = _sheet(pictures, 11, title, above=22, below=_room(captions))
+    looks = [(RIGHT, "solid", "✓") if c else (WRONG, "dash", "✗") for c in is_correct]
+    signs = [
+        sheet.caption(i, f"<b>{sign}</b>", above=True, size=15, color=colour)
+        for i, (colour, _, sign) in enumerate(looks, start=1)
+    ]
+    return sheet.figure.update_layout(
+        shapes=[sheet.frame(i, *look[:2]) for i, look in enumerate([(INK, "solid"), *looks])],
+        annotations=signs + [sheet.caption(i, text) for i, text in enumerate(captions)],
+    )
+
 # %% ../nbs/0_start/03_figures.ipynb #0289d82f
 def show_map(
     values: Float[np.ndarray, "h w"] | Float[np.ndarray, "n h w"],  # from 0; all on one scale
@@ -350,7 +350,7 @@ def show_map(
         annotations=[sheet.caption(i, text) for i, text in enumerate(captions)],
     )
 
-# %% ../nbs/0_start/03_figures.ipynb #084a684d
+# %% ../nbs/0_start/03_figures.ipynb #dc5f4b48
 def show_curves(
     curves: Mapping[str, Any],  # name -> y, or (x, y)
     x_title: str = "",  # with its unit
@@ -368,13 +368,13 @@ def show_curves(
             x=np.asarray(x), y=np.asarray(y), name=str(name), mode=mode, line_dash=dash
         )
     return figure.update_layout(
-        title=_title(title),
+        _titled(title),
         xaxis_title_text=x_title,
         yaxis=dict(title_text=y_title, range=y_range, rangemode="tozero"),
         showlegend=len(curves) > 1,
     )
 
-# %% ../nbs/0_start/03_figures.ipynb #e7140d62
+# %% ../nbs/0_start/03_figures.ipynb #e1c70b58
 def show_bars(
     values: Mapping[str, float],  # name -> height
     y_title: str = "",  # with its unit
@@ -388,11 +388,11 @@ def show_bars(
     return (
         go.Figure()
         .add_bar(x=names, y=heights, error_y=error, marker_color=PEOPLE[0])
-        .update_layout(title=_title(title), yaxis_title_text=y_title, bargap=0.4)
+        .update_layout(_titled(title), yaxis_title_text=y_title, bargap=0.4)
         .update_xaxes(type="category", tickvals=names, ticktext=labels)
     )
 
-# %% ../nbs/0_start/03_figures.ipynb #1a4da642
+# %% ../nbs/0_start/03_figures.ipynb #38a4ebe2
 def show_matrix(
     values: Float[np.ndarray, "n m"],
     x: Sequence[str] | None = None,  # names of the columns; None: their numbers
@@ -412,12 +412,12 @@ def show_matrix(
     return (
         go.Figure()
         .add_heatmap(z=values, x=x, y=y, texttemplate=numbers, **look)
-        .update_layout(title=_title(title), height=min(600, 140 + 34 * len(values)))
+        .update_layout(_titled(title), height=min(600, 140 + 34 * len(values)))
         .update_xaxes(title_text=x_title)
         .update_yaxes(title_text=y_title, autorange="reversed", showgrid=False)
     )
 
-# %% ../nbs/0_start/03_figures.ipynb #da364838
+# %% ../nbs/0_start/03_figures.ipynb #1063e5a0
 def show_embedding(
     points: Float[np.ndarray, "N 2"],  # one point per tracklet
     pids: Int[np.ndarray, "N"],  # persons, shown by colour
@@ -447,7 +447,7 @@ def show_embedding(
         figure.add_scatter(
             x=[None], y=[None], marker=dict(size=8, symbol=symbol, color=INK), **look
         )
-    return figure.update_layout(title=_title(title), height=460, yaxis_scaleanchor="x")
+    return figure.update_layout(_titled(title), height=460, yaxis_scaleanchor="x")
 
 # %% ../nbs/0_start/03_figures.ipynb #45894e88
 PLOTLY, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"

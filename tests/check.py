@@ -111,13 +111,22 @@ class Bench:
         except subprocess.TimeoutExpired as error:
             said = (error.stdout or b"").decode("utf-8", "replace")
             raise CheckFailedError(
-                f"{said[-4000:]}\n{command[0]} did not end within {MAX_SECONDS} s"
+                f"{said[-30000:]}\n{command[0]} did not end within {MAX_SECONDS} s"
             ) from error
+        said = done.stdout.replace(str(self.copy), str(ROOT))  # paths that can be clicked
         if done.returncode:
             raise CheckFailedError(
-                f"{done.stdout[-12000:]}\n{' '.join(command)} ended with code {done.returncode}"
+                f"{said[-30000:]}\n{' '.join(command)} ended with code {done.returncode}"
             )
-        return done.stdout
+        return said
+
+
+def count(
+    n: int,
+    noun: str,  # what is counted, in the singular
+) -> str:
+    "`1 test`, `2 tests`."
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def demand_none(
@@ -151,7 +160,7 @@ def clean(bench: Bench) -> str:
         if not filecmp.cmp(ROOT / name, bench.copy / name, shallow=False)
     ])  # fmt: skip
     bench.tally.checks += 1
-    return f"{len(names)} notebooks stored clean"
+    return f"{count(len(names), 'notebook')} stored clean"
 
 
 def export(bench: Bench) -> str:
@@ -163,7 +172,7 @@ def export(bench: Bench) -> str:
     bench.run("nbdev-export")
     demand_none(book.export_complaints(ROOT / "keyreid", exported))
     bench.tally.checks += 1
-    return f"{len(list(exported.rglob('*.py')))} files as exported"
+    return f"{count(len(list(exported.rglob('*.py'))), 'file')} as exported"
 
 
 def order(bench: Bench) -> str:
@@ -202,7 +211,9 @@ def notebooks(bench: Bench) -> str:
         if not (has_gpu and flag == "cuda"):
             bench.tally.skipped += [f"notebook cell marked {flag} ({reasons[flag]})"] * count
     slowest = re.findall(r"^(\S+\.ipynb): (\d+) secs", said, re.M)[:3]
-    return f"{ran} notebooks ran; slowest: " + ", ".join(f"{name} {s} s" for name, s in slowest)
+    return f"{count(ran, 'notebook')} ran; slowest: " + ", ".join(
+        f"{name} {s} s" for name, s in slowest
+    )
 
 
 def count_flags(
@@ -238,7 +249,7 @@ def run_pytest(bench: Bench, *arguments: str) -> str:
                 for case in suite.iter("testcase")
                 if case.find("skipped") is not None
             ]
-    return f"{n - skipped} tests passed, {skipped} skipped"
+    return f"{count(n - skipped, 'test')} passed, {skipped} skipped"
 
 
 def experiments(bench: Bench) -> str:
@@ -267,7 +278,7 @@ def experiments(bench: Bench) -> str:
             where=path.parent,
         )  # fmt: skip
         bench.tally.experiments += 1
-    return f"{len(found)} experiments ran small"
+    return f"{count(len(found), 'experiment')} ran small"
 
 
 def pages(bench: Bench) -> str:
@@ -281,7 +292,7 @@ def pages(bench: Bench) -> str:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     demand_none(book.link_complaints(nbs, staged, project["urls"]["Documentation"]))
     bench.tally.checks += 1
-    return f"{len(find_notebooks(staged))} pages made"
+    return f"{count(len(find_notebooks(staged)), 'page')} made"
 
 
 def site(bench: Bench) -> str:
@@ -302,7 +313,7 @@ def site(bench: Bench) -> str:
     ]
     demand_none([f"Quarto drew no {page}" for page in pages if page not in drawn])
     bench.tally.checks += 1
-    return f"{len(pages)} pages drawn"
+    return f"{count(len(pages), 'page')} drawn"
 
 
 STEPS: dict[str, Callable[[Bench], str]] = {
@@ -334,8 +345,9 @@ def main(
     for reason in sorted(set(tally.skipped)):
         print(f"skipped: {tally.skipped.count(reason)} x {reason}")
     print(
-        f"{tally.notebooks} notebooks, {tally.tests} tests, {tally.experiments} experiments and "
-        f"{tally.checks} checks ran in {time.monotonic() - start:.0f} s"
+        f"{count(tally.notebooks, 'notebook')}, {count(tally.tests, 'test')}, "
+        f"{count(tally.experiments, 'experiment')} and {count(tally.checks, 'check')} "
+        f"ran in {time.monotonic() - start:.0f} s"
     )
     print(f"{tally.passed} passed, {tally.failed} failed, {len(tally.skipped)} skipped")
     return 1 if tally.failed else 0

@@ -11,19 +11,18 @@ __all__ = ['train_indices', 'test_windows']
 import numpy as np
 from jaxtyping import Int64
 
-# %% ../../nbs/1_data/15_clips.ipynb #b82a97b5
+# %% ../../nbs/1_data/15_clips.ipynb #2901bf67
 def _check_lengths(who: str, **lengths: int) -> None:
-    "Refuse a length below 1."
     for name, length in lengths.items():
         if length < 1:
-            raise ValueError(f"{who}: {name} is {length}, needed is 1 or more")
+            raise ValueError(f"{who}: {name} is {length}, needed is 1 or more; choose a larger one")
 
 
 def train_indices(
     n_frames: int,  # frames of the tracklet, at least 1
     clip_length: int,  # T, frames of the clip
     rng: np.random.Generator,  # the only source of chance, e.g. rng_at(seed, epoch, position)
-) -> Int64[np.ndarray, "T"]:  # never decreasing, in [0, n_frames)
+) -> Int64[np.ndarray, "T"]:  # in [0, n_frames), never decreasing
     "One random frame from each of T chunks of a tracklet (restricted random sampling)."
     _check_lengths("train_indices", n_frames=n_frames, clip_length=clip_length)
     size = max(n_frames // clip_length, 1)
@@ -32,18 +31,19 @@ def train_indices(
     last[-1] = n_frames - 1  # the last chunk takes what the division leaves over
     return rng.integers(first, last, endpoint=True)
 
-# %% ../../nbs/1_data/15_clips.ipynb #f24d0af9
+# %% ../../nbs/1_data/15_clips.ipynb #85a66738
 def test_windows(
     n_frames: int,  # frames of the tracklet, at least 1
     clip_length: int,  # T, frames of each window
-    max_windows: int | None = None,  # None: all; else so many, evenly spread over the tracklet
+    max_windows: int | None = None,  # None: all; else at most so many, spread over the tracklet
 ) -> list[Int64[np.ndarray, "T"]]:
     "Consecutive windows of T frames; the last is filled by cycling its own frames."
     _check_lengths("test_windows", n_frames=n_frames, clip_length=clip_length)
     starts = np.arange(0, n_frames, clip_length)
-    if max_windows is not None and max_windows < len(starts):
+    if max_windows is not None:
         _check_lengths("test_windows", max_windows=max_windows)
-        middles = 2 * np.arange(max_windows) + 1
-        starts = starts[middles * len(starts) // (2 * max_windows)]
+        n_kept = min(max_windows, len(starts))
+        middles = 2 * np.arange(n_kept) + 1  # of n_kept equal strips, in half strips
+        starts = starts[middles * len(starts) // (2 * n_kept)]
     steps = np.arange(clip_length)
     return [start + steps % min(clip_length, n_frames - start) for start in starts]

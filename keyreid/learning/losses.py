@@ -13,65 +13,61 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-# %% ../../nbs/7_learning/70_losses.ipynb #4664b06e
+# %% ../../nbs/7_learning/70_losses.ipynb #e1532d3c
 def _wide(x: Tensor) -> Tensor:
     "`x` in float32 or wider, whatever mixed precision made of it."
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
-# %% ../../nbs/7_learning/70_losses.ipynb #1e4272f2
+
+def _check_labels(labels: Tensor, n_ids: int, who: str) -> None:
+    "Refuse a label outside 0..n_ids-1."
+    if len(outside := labels[(labels < 0) | (labels >= n_ids)]):
+        raise ValueError(
+            f"{who}: label {outside[0].item()} came, but {n_ids} identities have labels "
+            f"0..{n_ids - 1}; relabel pids with to_labels"
+        )
+
+# %% ../../nbs/7_learning/70_losses.ipynb #191dab9b
 def smooth_id_loss(
     logits: Float[Tensor, "B n_ids"],  # one score per training identity
     labels: Int[Tensor, "B"],  # 0..n_ids-1
     smoothing: float = 0.1,  # share of the target spread evenly over all identities, in [0, 1]
 ) -> Float[Tensor, ""]:  # mean over the batch, in nats
     "Cross-entropy against the target (1 - smoothing) * onehot + smoothing / n_ids."
-    n_ids = logits.shape[1]
-    outside = labels[(labels < 0) | (labels >= n_ids)]
-    if len(outside):
-        raise ValueError(
-            f"smooth_id_loss: label {outside[0].item()} came, but {n_ids} identities have labels "
-            f"0..{n_ids - 1}; relabel pids with to_labels"
-        )
+    _check_labels(labels, logits.shape[1], "smooth_id_loss")
     return F.cross_entropy(_wide(logits), labels.long(), label_smoothing=smoothing)
 
-# %% ../../nbs/7_learning/70_losses.ipynb #0e80abc0
+# %% ../../nbs/7_learning/70_losses.ipynb #e9bd92fd
 @torch.no_grad()
 def hardest_pairs(
     features: Float[Tensor, "B D"],  # embeddings before normalisation
     labels: Int[Tensor, "B"],  # any integers; equal means same person
-) -> tuple[
-    Tensor, Tensor, Tensor
-]:  # indices into the batch, one per anchor: anchor, positive, negative
-    "Each anchor with the farthest sample of its person and the nearest one of all others."
+) -> tuple[Int[Tensor, "A"], Int[Tensor, "A"], Int[Tensor, "A"]]:  # anchors, positives, negatives
+    "Each anchor with the farthest clip of its person and the nearest one of all others."
     x = _wide(features)
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
     same = labels[:, None] == labels
-    if same.all():
-        raise ValueError(
-            f"hardest_pairs: all {len(labels)} samples have label {labels[0].item()}, at least "
-            "two identities are needed; draw batches with IdentitySampler"
-        )
     partner = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    anchors = partner.any(1).nonzero().flatten()
-    if not len(anchors):
+    if same.all() or not partner.any():
         raise ValueError(
-            f"hardest_pairs: each of the {len(labels)} samples has a label of its own, at least "
-            "one identity needs two samples; draw batches with IdentitySampler"
+            f"hardest_pairs: {len(labels)} clips of {len(labels.unique())} identities came, two "
+            "identities and a second clip of one are needed; draw batches with IdentitySampler"
         )
+    anchors = partner.any(1).nonzero().flatten()
     positives = distances.masked_fill(~partner, -torch.inf).argmax(1)
     negatives = distances.masked_fill(same, torch.inf).argmin(1)
     return anchors, positives[anchors], negatives[anchors]
 
-# %% ../../nbs/7_learning/70_losses.ipynb #420f70d2
+# %% ../../nbs/7_learning/70_losses.ipynb #f0e0fbf1
 def batch_hard_triplet(
     features: Float[Tensor, "B D"],  # embeddings before normalisation
     labels: Int[Tensor, "B"],  # any integers; equal means same person
     margin: float | None = 0.3,  # distance wanted between positive and negative; None: soft margin
-    reduction: str = "mean",  # mean or sum over the anchors that have a positive
+    reduction: str = "mean",  # mean or sum over the anchors
 ) -> Float[Tensor, ""]:
     "Batch-hard triplet loss with Euclidean distances (Hermans et al. 2017)."
     if reduction not in ("mean", "sum"):
-        raise ValueError(f"batch_hard_triplet: reduction is {reduction!r}; use mean or sum")
+        raise ValueError(f"batch_hard_triplet: reduction {reduction!r} came; use mean or sum")
     anchors, positives, negatives = hardest_pairs(features, labels)
     x = _wide(features)
     to_positive = torch.linalg.vector_norm(x[anchors] - x[positives], dim=1)
@@ -80,7 +76,7 @@ def batch_hard_triplet(
     losses = F.softplus(gap) if margin is None else F.relu(gap + margin)
     return losses.mean() if reduction == "mean" else losses.sum()
 
-# %% ../../nbs/7_learning/70_losses.ipynb #3b729134
+# %% ../../nbs/7_learning/70_losses.ipynb #17875b19
 class CenterLoss(nn.Module):
     "Mean squared distance of each embedding to the learnt centre of its person."
 
@@ -97,14 +93,15 @@ class CenterLoss(nn.Module):
         features: Float[Tensor, "B D"],
         labels: Int[Tensor, "B"],  # 0..n_ids-1
     ) -> Float[Tensor, ""]:
+        _check_labels(labels, len(self.centres), "CenterLoss")
         return (_wide(features) - self.centres[labels]).square().sum(1).mean()
 
     def extra_repr(self) -> str:
         return "n_ids={}, width={}".format(*self.centres.shape)
 
-# %% ../../nbs/7_learning/70_losses.ipynb #6607c4bf
+# %% ../../nbs/7_learning/70_losses.ipynb #9f0e7153
 def id_triplet_objective(
-    outputs: tuple[Float[Tensor, "B n_ids"], Float[Tensor, "B D"]],  # logits and embedding
+    outputs: tuple[Float[Tensor, "B n_ids"], Float[Tensor, "B D"]],  # logits, embedding
     labels: Int[Tensor, "B"],  # 0..n_ids-1
     smoothing: float = 0.1,  # of the identity loss
     margin: float | None = None,  # of the triplet loss; None: soft margin

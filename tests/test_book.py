@@ -1,0 +1,190 @@
+"""The rules of the book refuse what they are there to refuse."""
+
+import json
+from pathlib import Path
+
+import book
+import pytest
+from strip_outputs import WIDGET, strip_notebook
+
+
+def code(text: str, *outputs: dict, tags: tuple[str, ...] = ()) -> dict:
+    "A code cell."
+    metadata = {"tags": list(tags)} if tags else {}
+    return {"cell_type": "code", "metadata": metadata, "source": [text], "outputs": list(outputs)}
+
+
+def prose(text: str, kind: str = "markdown") -> dict:
+    "A cell of text."
+    return {"cell_type": kind, "metadata": {}, "source": [text]}
+
+
+def write(path: Path, *cells: dict) -> None:
+    "A notebook file."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4}))
+
+
+def display(kind: str, content: str = "x") -> dict:
+    "An output of type `kind`."
+    return {"output_type": "display_data", "data": {kind: content}, "metadata": {}}
+
+
+def stream(name: str, text: str) -> dict:
+    "Printed text."
+    return {"output_type": "stream", "name": name, "text": [text]}
+
+
+@pytest.fixture
+def nbs(tmp_path: Path) -> Path:
+    "A book of two notebooks and an experiment that breaks no rule."
+    write(tmp_path / "0_start/00_settings.ipynb", code("#| default_exp settings"))
+    write(
+        tmp_path / "1_data/10_readers.ipynb",
+        code("#| default_exp data.readers"),
+        code("#| export\nfrom keyreid.settings import a"),
+        code("%load_ext x\nassert 1 == 1"),
+    )
+    write(
+        tmp_path / "experiments/quick.ipynb",
+        prose("# Quick\n\n- skip_exec: true"),
+        code("epochs = 1", tags=("parameters",)),
+    )
+    return tmp_path
+
+
+RULES = (
+    book.order_complaints,
+    book.layer_complaints,
+    book.name_complaints,
+    book.comparison_complaints,
+    book.output_complaints,
+    book.experiment_complaints,
+)
+
+
+def complaints_about(nbs: Path) -> str:
+    "What all rules say, in one text."
+    return "\n".join(complaint for rule in RULES for complaint in rule(nbs))
+
+
+def test_good_book_is_accepted(nbs: Path):
+    assert complaints_about(nbs) == ""
+
+
+EXP = "#| default_exp "
+BAD = [
+    (
+        "0_start/01_a.ipynb",
+        [code(EXP + "a"), code("#| export\nfrom keyreid.data.readers import b")],
+        "no earlier notebook",
+    ),
+    (
+        "4_appearance/40_vit.ipynb",
+        [code(EXP + "appearance.vit"), code("#| export\nfrom keyreid import settings")],
+        "a network imports keyreid.settings",
+    ),
+    (
+        "7_learning/70_losses.ipynb",
+        [code(EXP + "learning.losses"), code("#| export\nimport keyreid.appearance.vit")],
+        "take the model as an argument",
+    ),
+    ("1_data/11_clips.ipynb", [code(EXP + "data.other")], "its place is data.clips"),
+    ("1_data/10_clips.ipynb", [code(EXP + "data.clips")], "number 10 is taken"),
+    ("1_data/11_clips.ipynb", [code(EXP + "data.clips"), code("x = 1\nx == 2")], "cannot fail"),
+    ("index.ipynb", [code("1", {"output_type": "error", "ename": "KeyError"})], "KeyError"),
+    ("index.ipynb", [code("1", display(WIDGET))], "a live widget is stored"),
+    ("index.ipynb", [code("1", stream("stderr", "warning"))], "standard error is stored"),
+    ("index.ipynb", [code("1", stream("stdout", "10%\r20%"))], "a progress bar is stored"),
+    ("index.ipynb", [code("1", stream("stdout", "x" * 1_000_001))], "1.0 MB are stored"),
+    ("experiments/a.ipynb", [prose("# A\n\n- skip_exec: true"), code("a = 1")], "0 cells"),
+    (
+        "experiments/a.ipynb",
+        [prose("# A"), code("a = 1", tags=("parameters",))],
+        "lacks the line `- skip_exec: true`",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "cells", "complaint"), BAD)
+def test_bad_notebook_is_refused(nbs: Path, name: str, cells: list[dict], complaint: str):
+    write(nbs / name, *cells)
+    assert complaint in complaints_about(nbs)
+
+
+def test_export_is_compared(tmp_path: Path):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder, files in ((ours, "same edited stale"), (theirs, "same edited new")):
+        folder.mkdir()
+        for name in files.split():
+            (folder / f"{name}.py").write_text(f"{folder.name if name == 'edited' else ''}")
+    said = book.export_complaints(ours, theirs)
+    assert [line.split(":")[0] for line in said] == [
+        f"keyreid/{name}.py" for name in ("stale", "edited", "new")
+    ]
+
+
+SIDEBAR = """
+website:
+  sidebar:
+    contents:
+      - index.ipynb
+      - section: Start
+        contents: [0_start/00_settings.ipynb, {extra}]
+      - experiments/quick.ipynb
+"""
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        ("1_data/10_readers.ipynb", ""),
+        ("index.ipynb", "the sidebar lacks 1_data/10_readers.ipynb"),
+        ("index.ipynb", "the sidebar names index.ipynb twice"),
+        ("1_data/99_gone.ipynb", "the sidebar names 1_data/99_gone.ipynb, no such notebook"),
+    ],
+)
+def test_sidebar_is_compared(nbs: Path, extra: str, complaint: str):
+    write(nbs / "index.ipynb")
+    (nbs / "_quarto.yml").write_text(SIDEBAR.format(extra=extra))
+    said = "\n".join(book.sidebar_complaints(nbs / "_quarto.yml", nbs))
+    assert complaint in said if complaint else said == ""
+
+
+HEAD = prose("---\ntitle: Keys\ndescription: Where?\n---", "raw")
+DOC = code("show_doc(f)", display("text/markdown", "### f\n\n```python\ndef f()\n```"))
+PAGES = [
+    ([HEAD, DOC, prose("[up](../index.ipynb), [`f`](https://a.b/c/0_start/keys.html#f)")], ""),
+    ([HEAD, DOC, prose("`[not](a/link)`, [elsewhere](https://d.e), [here](#f)")], ""),
+    ([prose("# Keys"), DOC], "the page has no title"),
+    ([HEAD], "does not document f"),
+    ([HEAD, DOC, code("fig", display(book.PLOTLY))], "output of type application/vnd.plotly"),
+    ([HEAD, DOC, prose("[gone](01_gone.ipynb)")], "01_gone.ipynb leads nowhere"),
+    ([HEAD, DOC, prose("[gone](https://a.b/c/0_start/gone.html)")], "gone.html leads nowhere"),
+]
+
+
+@pytest.mark.parametrize(("cells", "complaint"), PAGES)
+def test_pages_are_read(tmp_path: Path, cells: list[dict], complaint: str):
+    nbs, staged = tmp_path / "nbs", tmp_path / "_proc"
+    write(nbs / "0_start/00_keys.ipynb", code("#| export\ndef f(): pass\ndef _g(): pass"))
+    write(nbs / "index.ipynb")
+    write(staged / "0_start/00_keys.ipynb", *cells)
+    write(staged / "index.ipynb", HEAD)
+    said = book.page_complaints(nbs, staged) + book.link_complaints(nbs, staged, "https://a.b/c/")
+    assert complaint in "\n".join(said) if complaint else said == []
+
+
+def test_missing_page_is_named(nbs: Path, tmp_path: Path):
+    said = book.page_complaints(nbs, tmp_path / "_proc")
+    assert len(said) == 3 and "0_start/00_settings.ipynb: no page was made" in said[0]
+
+
+def test_strip_keeps_what_can_be_printed(tmp_path: Path):
+    kept = [display("text/plain"), display(book.PLOTLY), stream("stdout", "3 tracklets")]
+    empty = {"output_type": "execute_result", "data": {}, "metadata": {}}
+    path = tmp_path / "a.ipynb"
+    write(path, code("x", *kept, display(WIDGET), stream("stderr", "10%"), empty), prose("y"))
+    stripped = strip_notebook(path.read_text())
+    assert json.loads(stripped)["cells"][0]["outputs"] == kept
+    assert strip_notebook(stripped) == stripped

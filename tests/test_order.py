@@ -1,0 +1,20 @@
+"""The book can be read from front to back, and its layers do not know too much."""
+
+from pathlib import Path
+
+import book
+import pytest
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        book.order_complaints,
+        book.layer_complaints,
+        book.name_complaints,
+        book.comparison_complaints,
+    ],
+)
+def test_rule(rule, root: Path):
+    complaints = rule(root / "nbs")
+    assert not complaints, "\n".join(complaints)
