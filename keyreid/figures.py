@@ -72,15 +72,15 @@ def person_colour(
     channels = colorsys.hls_to_rgb(pid * 0.618034 % 1, 0.3 + 0.1 * (pid % 4), 0.6)
     return "#" + "".join(f"{round(255 * c):02x}" for c in channels)
 
-# %% ../nbs/0_start/03_figures.ipynb #7679835c
+# %% ../nbs/0_start/03_figures.ipynb #a4fc5c7f
 CHAPTERS = {  # column and row in the strip, notebooks
     "start": (0, 0.5, "settings tracklets keypoints figures practice"),
-    "data": (1, 0.5, "bodies drawing layouts walkers readers clips transforms batches"),
+    "data": (1, 0.5, "bodies drawing layouts walkers frames readers clips transforms batches"),
     "appearance": (2, 0, "vit pretrained heads resnet aggregators bicnet"),
     "pose": (2, 1, "estimators cache skeletons heatmaps"),
     "parts": (3, 0, "kps tcss branches keyreid"),
     "posegraph": (3, 1, "gcn recurrent_gcn baselines dual_attention pose_aided"),
-    "learning": (4, 0.5, "losses objective checkpoints trainer embedding"),
+    "learning": (4, 0.5, "losses objective states checkpoints trainer embedding"),
     "retrieval": (5, 0.5, "metrics baseline rerank search protocols"),
     "explore": (6, 0, ""),
     "runs": (6, 1, "runs cli"),
@@ -245,10 +245,10 @@ def show_pictures(
         annotations=[sheet.caption(i, text) for i, text in enumerate(captions)],
     )
 
-# %% ../nbs/0_start/03_figures.ipynb #ce049ebf
+# %% ../nbs/0_start/03_figures.ipynb #372cd6c0
 def _drawable(joints: np.ndarray, cell: np.ndarray) -> np.ndarray:
     "Which joints have a confidence above 0 and lie inside their frame; nan does neither."
-    inside = (joints[..., :2] >= 0) & (joints[..., :2] <= cell)
+    inside = (joints[..., :2] >= -0.5) & (joints[..., :2] <= cell - 0.5)
     return (joints[..., 2] > 0) & inside.all(-1)
 
 
@@ -258,7 +258,7 @@ def _bones(points: np.ndarray, is_drawn: np.ndarray, edges: Sequence) -> np.ndar
     ends = ends[is_drawn[:, np.asarray(edges)].all(-1)]
     return np.concatenate([ends, np.full_like(ends[:, :1], np.nan)], axis=1).reshape(-1, 2)
 
-# %% ../nbs/0_start/03_figures.ipynb #34dcfd01
+# %% ../nbs/0_start/03_figures.ipynb #cbe7f385
 def show_clip(
     frames: UInt8[np.ndarray, "T H W 3"],  # time runs from left to right
     joints: Float[np.ndarray, "T V 3"] | None = None,  # x, y in pixels of a frame, confidence
@@ -279,7 +279,7 @@ def show_clip(
             f"show_clip: joints {list(joints.shape)} came with {len(frames)} frames, "
             f"[{len(frames)}, V, 3] is needed; give x, y and confidence of each joint"
         )
-    is_drawn, points = _drawable(joints, sheet.cell), joints[..., :2] + sheet.corners[:, None]
+    is_drawn, points = _drawable(joints, sheet.cell), joints[..., :2] + 0.5 + sheet.corners[:, None]
     if edges:
         x, y = _bones(points, is_drawn, edges).T
         figure.add_scatter(x=x, y=y, mode="lines", line_color=LIT, hoverinfo="skip")

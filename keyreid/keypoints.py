@@ -16,15 +16,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# %% ../nbs/0_start/02_keypoints.ipynb #2796a326
+# %% ../nbs/0_start/02_keypoints.ipynb #23713ae9
 def _names(text: str) -> tuple[str, ...]:
     "The names in `text`."
     return tuple(text.split())
 
 
 COCO17 = _names(
-    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
-    "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow "
+    "right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee "
+    "left_ankle right_ankle"
 )
 HALPE26 = COCO17 + _names(
     "head_top neck mid_hip left_big_toe right_big_toe left_small_toe right_small_toe "
@@ -35,9 +36,8 @@ POSE14 = _names(
     "right_hip right_knee right_ankle left_hip left_knee left_ankle"
 )
 OPENPOSE18 = ("nose", *POSE14[1:], *_names("right_eye left_eye right_ear left_ear"))
-BODY25 = (*OPENPOSE18[:8], "mid_hip", *OPENPOSE18[8:]) + _names(
-    "left_big_toe left_small_toe left_heel right_big_toe right_small_toe right_heel"
-)
+BODY25 = (*OPENPOSE18[:8], "mid_hip", *OPENPOSE18[8:])
+BODY25 += _names("left_big_toe left_small_toe left_heel right_big_toe right_small_toe right_heel")
 
 # %% ../nbs/0_start/02_keypoints.ipynb #8661e106
 def _pairs(text: str) -> tuple[tuple[int, int], ...]:

@@ -76,7 +76,7 @@ def _same(mine: Any, right: Any, tolerance: float) -> bool:
         return False
     return bool(_close(a, b, tolerance).all())
 
-# %% ../nbs/0_start/04_practice.ipynb #579e32a0
+# %% ../nbs/0_start/04_practice.ipynb #ee2e0c9c
 def _cut(text: str) -> str:
     "`text` on one line of at most 60 characters."
     text = " ".join(text.split())
@@ -89,6 +89,8 @@ def _short(value: Any) -> str:
         value = value.detach().cpu().numpy()
     if isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0:
         value = value.item()
+    if isinstance(value, (tuple, list)):
+        return _cut(f"[{', '.join(map(_short, value))}]")
     if not isinstance(value, np.ndarray):
         return _cut(getattr(value, "__name__", repr(value)))
     if value.size > 24:

@@ -77,19 +77,18 @@ def parse(
 # --- which way imports point ---
 
 
-def imported_modules(
-    text: str,  # a code cell
-) -> Iterator[str]:
-    "Names of our modules that a cell imports, without the leading `keyreid.`."
-    for node in ast.walk(parse(text)):
+def imports(
+    notebook: Notebook,
+) -> list[str]:
+    "What exported cells import from the package, `data.readers.read_mars` say."
+    names = set()
+    for node in (node for text in notebook.exported for node in ast.walk(parse(text))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = inner if node.module == "keyreid" else [node.module]
-        else:
-            continue
-        yield from (name.removeprefix("keyreid.") for name in names if name.startswith("keyreid."))
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = {name.removeprefix("keyreid.") for name in names if name.startswith("keyreid.")}
+    return sorted(ours - {"__version__"})
 
 
 def order_complaints(
@@ -97,14 +96,16 @@ def order_complaints(
 ) -> list[str]:
     "Exported imports that do not point to an earlier notebook."
     book = [notebook for notebook in read_book(nbs) if notebook.module]
-    number = {notebook.module: notebook.number for notebook in book}
-    return [
-        f"{notebook.path.name}: an exported cell imports keyreid.{name}, which is no earlier "
-        "notebook; import from smaller numbers only"
-        for notebook in book
-        for name in sorted({n for text in notebook.exported for n in imported_modules(text)})
-        if number.get(name) is None or number[name] >= notebook.number
-    ]
+    complaints = []
+    for notebook in book:
+        earlier = {other.module for other in book if other.number < notebook.number}
+        complaints += [
+            f"{notebook.path.name}: an exported cell imports keyreid.{name}, which stands in no "
+            "earlier notebook; import from smaller numbers only"
+            for name in imports(notebook)
+            if not {name, name.rpartition(".")[0]} & earlier
+        ]
+    return complaints
 
 
 def layer_complaints(
@@ -114,7 +115,7 @@ def layer_complaints(
     complaints = []
     for notebook in read_book(nbs):
         own = (notebook.module or "").split(".")[0]
-        for name in sorted({n for text in notebook.exported for n in imported_modules(text)}):
+        for name in imports(notebook):
             other = name.split(".")[0]
             if own in NETWORKS and other not in {*NETWORKS, "keypoints"}:
                 complaints.append(
@@ -153,6 +154,23 @@ def name_complaints(
 
 
 # --- what a cell may not be ---
+
+
+def title_complaints(
+    nbs: Path,  # folder of notebooks
+) -> list[str]:
+    "Title cells that hold more than title, question and `- key: value`: a page leaves it out."
+    complaints = []
+    for notebook in read_book(nbs):
+        titles = [source(cell) for cell in notebook.cells[:1] if cell["cell_type"] == "markdown"]
+        lines = [line for title in titles for line in title.splitlines() if line]
+        lost = [line for line in lines if not re.match(r"# \S|> \S|- \w+: \S", line)]
+        if lost:
+            complaints.append(
+                f"{notebook.path.name}: the page would leave out `{lost[0][:60]}`; only title, "
+                "question and `- key: value` may stand in the first cell, split it"
+            )
+    return complaints
 
 
 def comparison_complaints(

@@ -42,7 +42,9 @@ def nbs(tmp_path: Path) -> Path:
     write(
         tmp_path / "1_data/10_readers.ipynb",
         code("#| default_exp data.readers"),
-        code("#| export\nfrom keyreid.settings import a"),
+        code(
+            "#| export\nfrom keyreid import __version__, settings\nfrom keyreid.settings import a"
+        ),
         code("%load_ext x\nassert 1 == 1"),
     )
     write(
@@ -57,6 +59,7 @@ RULES = (
     book.order_complaints,
     book.layer_complaints,
     book.name_complaints,
+    book.title_complaints,
     book.comparison_complaints,
     book.output_complaints,
     book.experiment_complaints,
@@ -77,7 +80,7 @@ BAD = [
     (
         "0_start/01_a.ipynb",
         [code(EXP + "a"), code("#| export\nfrom keyreid.data.readers import b")],
-        "no earlier notebook",
+        "stands in no earlier notebook",
     ),
     (
         "4_appearance/40_vit.ipynb",
@@ -90,6 +93,7 @@ BAD = [
         "take the model as an argument",
     ),
     ("1_data/11_clips.ipynb", [code(EXP + "data.other")], "its place is data.clips"),
+    ("index.ipynb", [prose("# Book\n\n> Why?\n\nMore.")], "would leave out `More.`"),
     ("1_data/10_clips.ipynb", [code(EXP + "data.clips")], "number 10 is taken"),
     ("1_data/11_clips.ipynb", [code(EXP + "data.clips"), code("x = 1\nx == 2")], "cannot fail"),
     ("index.ipynb", [code("1", {"output_type": "error", "ename": "KeyError"})], "KeyError"),

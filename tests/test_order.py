@@ -12,6 +12,7 @@ import pytest
         book.order_complaints,
         book.layer_complaints,
         book.name_complaints,
+        book.title_complaints,
         book.comparison_complaints,
     ],
 )

@@ -19,21 +19,22 @@ class AveragePool(nn.Module):
     def forward(self, embeddings: Float[Tensor, "B T D"]) -> Float[Tensor, "B D"]:
         return embeddings.mean(1)
 
-# %% ../../nbs/4_appearance/44_aggregators.ipynb #8f32b209
+# %% ../../nbs/4_appearance/44_aggregators.ipynb #c3629d4a
 class ClipEncoder(nn.Module):
     "In training (logits, embedding) of each clip; in evaluation its descriptor."
 
     def __init__(
         self,
         backbone: nn.Module,  # frames [B, 3, H, W] to embeddings [B, D]
-        aggregator: nn.Module,  # embeddings [B, T, D] to [B, D]
-        head: nn.Module,  # embedding [B, D] to (logits, embedding), or to a descriptor
+        aggregator: nn.Module,  # embeddings [B, T, D] to one per clip [B, D]
+        head: nn.Module,  # embedding [B, D] to (logits, embedding), in evaluation to a descriptor
     ):
         super().__init__()
         self.backbone, self.aggregator, self.head = backbone, aggregator, head
 
     def forward(
-        self, frames: Float[Tensor, "B T 3 H W"]
+        self,
+        frames: Float[Tensor, "B T 3 H W"],  # from -1 to 1
     ) -> tuple[Float[Tensor, "B n_ids"], Float[Tensor, "B D"]] | Float[Tensor, "B D"]:
         embeddings = self.backbone(rearrange(frames, "b t c h w -> (b t) c h w"))
         clips = rearrange(embeddings, "(b t) d -> b t d", b=len(frames))

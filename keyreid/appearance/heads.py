@@ -12,14 +12,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# %% ../../nbs/4_appearance/42_heads.ipynb #c5f7e435
+# %% ../../nbs/4_appearance/42_heads.ipynb #c0d383f8
 class BNNeck(nn.Module):
-    "In training (logits, embedding before BN); in evaluation the descriptor, after BN."
+    "In training (logits, embedding before BN), in evaluation the descriptor: after BN, length 1."
 
     def __init__(
         self,
-        width: int,  # of the embedding
-        n_ids: int,  # identities of the training set
+        width: int,  # numbers in an embedding
+        n_ids: int,  # people in the training set
     ):
         super().__init__()
         self.norm = nn.BatchNorm1d(width)
@@ -30,6 +30,11 @@ class BNNeck(nn.Module):
     def forward(
         self, embedding: Float[Tensor, "B D"]
     ) -> tuple[Float[Tensor, "B n_ids"], Float[Tensor, "B D"]] | Float[Tensor, "B D"]:
+        if self.training and len(embedding) < 2:
+            raise ValueError(
+                f"BNNeck: {len(embedding)} clip came, training needs at least 2 to normalise over; "
+                "use larger batches, or call .eval() first"
+            )
         normed = self.norm(embedding)
         if self.training:
             return self.classifier(normed), embedding

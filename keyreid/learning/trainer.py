@@ -124,7 +124,7 @@ def adamw(
     ]
     return torch.optim.AdamW(groups, lr=learning_rate)
 
-# %% ../../nbs/7_learning/73_trainer.ipynb #cde2d31e
+# %% ../../nbs/7_learning/73_trainer.ipynb #edc71912
 class Trainer:
     "Model, objective and loader, moved forward one step at a time."
 
@@ -145,6 +145,8 @@ class Trainer:
         self.config, self.accelerator, self.on_epoch = config, accelerator, on_epoch
         self.checkpoint, self.about = checkpoint, about or {}
         self.peaks = [group["lr"] for group in optimizer.param_groups]
+        if loader.generator is None:  # each start of a loader draws a number: not from torch's own
+            loader.generator = torch.Generator()
         model.to(accelerator.device)
         decay = get_ema_multi_avg_fn(config.average_decay)
         self.average = AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
@@ -215,9 +217,9 @@ class Trainer:
         "The model with averaged weights, for evaluation."
         return self.average.module
 
-# %% ../../nbs/7_learning/73_trainer.ipynb #313912ba
+# %% ../../nbs/7_learning/73_trainer.ipynb #e9d833a5
 def note(trainer: Trainer) -> None:
-    "Add the mean of the recent steps to the history; refuse to go on from a loss that is no number."
+    "Add the mean of the recent steps to the history; a loss that is no number ends the training."
     before = trainer.history[-1] if trainer.history else {"clips": 0, "seconds": 0.0}
     means = {
         k: torch.stack([r[k] for r in trainer.recent]).mean().item() for k in trainer.recent[0]

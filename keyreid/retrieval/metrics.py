@@ -62,22 +62,22 @@ def official(
     is_person, counts = gallery_pids == pid, gallery_pids != JUNK
     return is_person & (gallery_camids != camid) & counts, ~is_person & counts
 
-# %% ../../nbs/2_retrieval/20_metrics.ipynb #c7edc682
+# %% ../../nbs/2_retrieval/20_metrics.ipynb #537bdb2d
 def hit_ranks(
     distances: Shaped[np.ndarray, "G"],  # of one query
     is_hit: Bool[np.ndarray, "G"],  # the right answers
     is_wrong: Bool[np.ndarray, "G"],  # the wrong ones; what is in neither mask is ignored
 ) -> tuple[Int[np.ndarray, "n"], bool]:  # ascending ranks from 1; does a wrong answer tie a right?
     "The ranks of the right answers; at equal distance the wrong answer is put in front."
-    hits = np.sort(distances[np.flatnonzero(is_hit)])
+    hits = np.sort(distances[is_hit])
     if not len(hits):
         return np.arange(0), False
-    rivals = np.sort(distances[np.flatnonzero(is_wrong & (distances <= hits[-1]))])
-    ahead = np.searchsorted(rivals, hits, side="right")
-    has_tie = bool((ahead > np.searchsorted(rivals, hits, side="left")).any())
+    rivals = np.sort(distances[is_wrong & (distances <= hits[-1])])
+    ahead = rivals.searchsorted(hits, side="right")
+    has_tie = bool((ahead > rivals.searchsorted(hits, side="left")).any())
     return np.arange(1, len(hits) + 1) + ahead, has_tie
 
-# %% ../../nbs/2_retrieval/20_metrics.ipynb #11226f43
+# %% ../../nbs/2_retrieval/20_metrics.ipynb #0c724f1e
 def average_precision(
     ranks: Int[np.ndarray, "n"],  # of the right answers, ascending from 1; one at least
     trapezoid: bool = False,  # average with the precision one rank earlier, as the MATLAB code does
@@ -88,7 +88,7 @@ def average_precision(
     if trapezoid:
         before = np.where(ranks > 1, (found - 1) / np.maximum(ranks - 1, 1), 1)
         precision = (precision + before) / 2
-    return float(precision.mean())
+    return float(precision.sum() / len(ranks))
 
 # %% ../../nbs/2_retrieval/20_metrics.ipynb #8a355856
 @dataclass(frozen=True, eq=False)

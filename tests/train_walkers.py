@@ -1,0 +1,121 @@
+"""A small training as its own process, for tests that kill it or run it twice at once.
+
+python train_walkers.py WALKERS OUT [--workers 0] [--steps 24] [--resume] [--plain] [--pause 0.0]
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from keyreid.appearance.aggregators import AveragePool, ClipEncoder
+from keyreid.appearance.heads import BNNeck
+from keyreid.appearance.vit import small_vit
+from keyreid.data.batches import train_loader
+from keyreid.data.readers import read_mars
+from keyreid.data.transforms import Augment
+from keyreid.learning.checkpoints import save_state
+from keyreid.learning.losses import id_triplet_objective
+from keyreid.learning.trainer import TrainConfig, Trainer, accelerator_for, adamw
+from keyreid.settings import seed_everything
+
+SIZE = (32, 16)
+
+
+class Plain(nn.Module):
+    "Pixels to logits and embedding without batch normalisation or chance."
+
+    def __init__(self, n_ids: int):
+        super().__init__()
+        self.embed = nn.Linear(3 * SIZE[0] * SIZE[1], 8)
+        self.classify = nn.Linear(8, n_ids)
+
+    def forward(self, frames):
+        embedding = torch.tanh(self.embed(frames.mean(1).flatten(1)))
+        return self.classify(embedding), embedding
+
+
+def build(is_plain: bool, n_ids: int) -> nn.Module:
+    if is_plain:
+        return Plain(n_ids)
+    vit = small_vit(SIZE, width=24, depth=2, heads=3, drop_path=0.2)
+    return ClipEncoder(vit, AveragePool(), BNNeck(vit.width, n_ids))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("walkers", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--every", type=int, default=5)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds to wait in each step")
+    args = parser.parse_args()
+
+    torch.set_num_threads(1)
+    seed_everything(3)
+    accelerator = accelerator_for("cpu", "no")
+    train = read_mars(args.walkers).train
+    loader = train_loader(
+        train,
+        n_ids=4,
+        n_clips=3,
+        clip_length=2,
+        size=SIZE,
+        augment=None if args.plain else Augment(size=SIZE),
+        seed=3,
+        workers=args.workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    model = build(args.plain, len({t.pid for t in train}))
+    gradients, losses = {}, []
+
+    def objective(outputs, labels):
+        time.sleep(args.pause)
+        terms = id_triplet_objective(outputs, labels)
+        losses.append(sum(terms.values()).item())
+        if accelerator.is_main_process:
+            with open(args.out / "steps.txt", "a") as file:
+                file.write(f"{trainer.step}\n")
+        return terms
+
+    def keep_gradients(optimizer, *_):
+        if not gradients:
+            named = accelerator.unwrap_model(trainer.model).named_parameters()
+            gradients.update(
+                {f"gradient.{n}": p.grad.clone() for n, p in named if p.grad is not None}
+            )
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    config = TrainConfig(
+        epochs=args.epochs, checkpoint_every=args.every, warmup_steps=4, log_every=3
+    )
+    optimizer = adamw(model, 1e-2)
+    optimizer.register_step_pre_hook(keep_gradients)
+    trainer = Trainer(
+        model,
+        objective,
+        loader,
+        optimizer,
+        config,
+        accelerator,
+        checkpoint=args.out / "checkpoint.safetensors",
+        about={"walkers": "mini"},
+    )
+    trainer.fit(resume=args.resume)
+    if accelerator.is_main_process:
+        tensors = {f"model.{n}": t for n, t in accelerator.unwrap_model(model).state_dict().items()}
+        tensors |= {f"average.{n}": t for n, t in trainer.averaged.state_dict().items()}
+        save_state(args.out / "end.safetensors", tensors | gradients, {"kind": "end"})
+        history = [{k: v for k, v in h.items() if "second" not in k} for h in trainer.history]
+        (args.out / "end.json").write_text(json.dumps({"losses": losses, "history": history}))
+
+
+if __name__ == "__main__":
+    main()
