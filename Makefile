@@ -55,5 +55,5 @@ quarto:
 	  fi; \
 	done; \
 	echo "make: keyreid needs Python 3.11 or newer, but $(or $(PYTHON),python3) is" \
-	  "$$($(or $(PYTHON),python3) --version 2>&1 || echo missing);" \
+	  "$$($(or $(PYTHON),python3) --version 2>/dev/null || echo missing);" \
 	  "install a newer one, or name it: make PYTHON=/path/to/python3.12"; exit 1

@@ -18,7 +18,7 @@ import numpy as np
 
 from .settings import rng_at
 
-# %% ../nbs/0_start/01_tracklets.ipynb #ca9f3c93
+# %% ../nbs/0_start/01_tracklets.ipynb #32016f7a
 JUNK = -1  # pid of tracklets that no evaluation may count, for or against
 
 
@@ -32,6 +32,10 @@ class Tracklet:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def __repr__(self) -> str:
+        first = f" from {Path(self.frames[0]).name}" if self.frames else ""
+        return f"Tracklet(pid={self.pid}, camid={self.camid}, {len(self)} frames{first})"
 
 # %% ../nbs/0_start/01_tracklets.ipynb #c71446af
 class Counts(NamedTuple):

@@ -126,7 +126,7 @@ def small_vit(
         block.attn.fused_attn = fused
     return FrameViT(vit, pool, name="small_vit")
 
-# %% ../../nbs/4_appearance/40_vit.ipynb #925958d0
+# %% ../../nbs/4_appearance/40_vit.ipynb #683fd928
 BACKBONES = {"small_vit": small_vit}
 
 
@@ -138,7 +138,7 @@ def create_vit(
     "A ViT for frames of any size, with random weights."
     if name in BACKBONES:
         return BACKBONES[name](image_size, drop_path=drop_path)
-    if not timm.is_model(name) or not name.startswith(("vit_", "deit_")):
+    if not timm.is_model(name) or not name.startswith(("vit", "deit")):
         near = get_close_matches(name, [*BACKBONES, *timm.list_models("vit_*")], 3)
         raise ValueError(
             f"create_vit: there is no ViT {name!r}; choose {' or '.join(near or BACKBONES)}, "

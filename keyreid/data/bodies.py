@@ -7,22 +7,20 @@ Docs: https://keyreid.github.io/keyreid/1_data/bodies.html.md"""
 # %% auto #0
 __all__ = ['PROPORTIONS', 'HABITS', 'LEFT_RIGHT', 'FACE', 'Bodies', 'sample_bodies', 'joint_angles', 'walk']
 
-# %% ../../nbs/1_data/10_bodies.ipynb #07ec788f
+# %% ../../nbs/1_data/10_bodies.ipynb #c3c0601a
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
 from ..settings import rng_at
 
-# %% ../../nbs/1_data/10_bodies.ipynb #bf2ea421
-# A proportion: its mean over people and its spread between people. Lengths are shares of the
-# body height (Drillis and Contini's classic proportions, rounded), `girth` scales all widths.
-PROPORTIONS = {
+# %% ../../nbs/1_data/10_bodies.ipynb #56c6f66a
+PROPORTIONS = {  # of a body: mean and spread over people; lengths as shares of the height
     "height": (1.72, 0.09),  # metres
     "head": (0.130, 0.006),
     "neck": (0.052, 0.008),
@@ -34,12 +32,10 @@ PROPORTIONS = {
     "forearm": (0.200, 0.012),
     "shoulders": (0.215, 0.018),
     "hips": (0.105, 0.012),
-    "girth": (1.0, 0.13),
+    "girth": (1.0, 0.13),  # scales the width of all limbs
 }
 
-# A habit of walking: its mean and its spread between people. Angles in radians, lags in radians
-# of the stride, lengths as shares of the body height.
-HABITS = {
+HABITS = {  # of walking: mean and spread; angles in radians, lags in radians of the stride
     "frequency": (0.93, 0.09),  # strides (two steps) per second
     "hip_swing": (0.42, 0.07),
     "hip_lean": (0.08, 0.05),
@@ -54,13 +50,13 @@ HABITS = {
     "elbow_bend": (0.20, 0.12),
     "trunk_lean": (0.05, 0.06),
     "head_nod": (0.0, 0.08),
-    "sway": (0.012, 0.007),
-    "bounce": (0.010, 0.005),
-    "stance": (1.0, 0.25),  # distance between the feet, in hip widths
-    "arm_spread": (0.14, 0.07),  # how far the arms stand off the body
+    "sway": (0.012, 0.007),  # to the side, as a share of the height
+    "bounce": (0.010, 0.005),  # up and down, as a share of the height
+    "stance": (1.0, 0.25),  # 1: the feet stand under the hips; more is wider
+    "arm_spread": (0.14, 0.07),  # how far the arms stand off the body, as a share of their length
 }
 
-# %% ../../nbs/1_data/10_bodies.ipynb #81ccdcc5
+# %% ../../nbs/1_data/10_bodies.ipynb #7d365851
 @dataclass(frozen=True)
 class Bodies:
     "N people: their proportions and their habits of walking, one row a person."
@@ -72,7 +68,8 @@ class Bodies:
         return len(self.shape)
 
     def __getitem__(self, who) -> "Bodies":
-        return Bodies(self.shape[who], self.gait[who])
+        rows = torch.atleast_1d(torch.arange(len(self))[who])
+        return Bodies(self.shape[rows], self.gait[rows])
 
     def __getattr__(self, name: str) -> Float[Tensor, "N 1"]:
         if name in PROPORTIONS:
@@ -81,13 +78,18 @@ class Bodies:
             return self.gait[:, [list(HABITS).index(name)]]
         raise AttributeError(f"Bodies has no {name}")
 
-# %% ../../nbs/1_data/10_bodies.ipynb #128a2dea
+# %% ../../nbs/1_data/10_bodies.ipynb #af4e0b6a
 def sample_bodies(
     people: Sequence[int],  # numbers of the people, from 0
     seed: int,  # a person of one seed is always the same, whoever else is drawn
     gait_strength: float = 1.0,  # 0: everyone walks alike, 1: as people differ
 ) -> Bodies:
     "People whose proportions and habits are drawn around the human mean, within two spreads."
+    if not len(people) or gait_strength < 0:
+        raise ValueError(
+            f"sample_bodies: {len(people)} people and gait_strength={gait_strength} came, one "
+            "person and a strength of 0, or more, are needed; pass e.g. range(8) and 1.0"
+        )
     columns = len(PROPORTIONS) + len(HABITS)
     draws = np.stack([rng_at(seed, 10, person).standard_normal(columns) for person in people])
     draws = torch.from_numpy(draws.clip(-2, 2)).float()
@@ -96,15 +98,14 @@ def sample_bodies(
     table = mean + spread * draws
     return Bodies(table[:, : len(PROPORTIONS)], table[:, len(PROPORTIONS) :])
 
-# %% ../../nbs/1_data/10_bodies.ipynb #08b89c62
+# %% ../../nbs/1_data/10_bodies.ipynb #8d8c9402
 def joint_angles(
     bodies: Bodies,
-    phase: Float[Tensor, "N T"],  # radians of the stride; the left heel strikes at 0
+    phase: Float[Tensor, "N T"],  # radians of the stride; at 0 the left thigh is in front
 ) -> dict[str, Float[Tensor, "N T 2"]]:  # radians, forward positive; last axis: left, right
     "Hip, knee, shoulder and elbow angles as short Fourier series of the stride (Troje 2002)."
-    b = bodies
+    h = {name: getattr(bodies, name)[..., None] for name in HABITS}  # (N, 1, 1)
     leg = torch.stack([phase, phase + torch.pi], -1)  # (N, T, 2)
-    h = {name: getattr(b, name)[..., None] for name in HABITS}  # (N, 1, 1), against (N, T, 2)
     hip = h["hip_lean"] + h["hip_swing"] * torch.cos(leg)
     wave = torch.cos(leg + 0.9 + h["knee_lag"]) + 0.5 * torch.cos(2 * leg - 0.6)
     knee = (h["knee_rest"] + h["knee_bend"] * (wave + 0.55).clamp(min=0)).clamp(0, 1.25)
@@ -114,98 +115,102 @@ def joint_angles(
     elbow = (h["elbow_rest"] + h["elbow_bend"] * swing).clamp(min=0.02)
     return dict(hip=hip, knee=knee, shoulder=shoulder, elbow=elbow)
 
-# %% ../../nbs/1_data/10_bodies.ipynb #e662c334
+# %% ../../nbs/1_data/10_bodies.ipynb #b3229096
 LEFT_RIGHT = torch.tensor([1.0, -1.0])  # y points to the walker's left
+
+
+def _point(x: Tensor | float, y: Tensor | float, z: Tensor | float) -> Float[Tensor, "... 3"]:
+    "Points from coordinates whose shapes fit together."
+    return torch.stack(torch.broadcast_tensors(*map(torch.as_tensor, (x, y, z))), -1)
+
+
+def _pair(y: Float[Tensor, "N 1 1"] | float) -> Float[Tensor, "... 2 3"]:
+    "Two points `y` metres to the left and to the right of the middle."
+    return _point(0.0, LEFT_RIGHT * y, 0.0)
+
+
+def _length(b: Bodies, part: str) -> Float[Tensor, "N 1 1"]:
+    "The length of a part of the body in metres."
+    return (getattr(b, part) * b.height)[..., None]
 
 
 def _limb(
     angle: Float[Tensor, "N T 2"],  # radians forward of hanging down
     length: Float[Tensor, "N 1 1"],  # metres
-    outward: Float[Tensor, "..."] | float = 0.0,  # sideways, as a share of the length
+    outward: Float[Tensor, "N 1 1"] | float = 0.0,  # sideways, as a share of the length
 ) -> Float[Tensor, "N T 2 3"]:
-    "The vector of a hanging limb, left and right."
-    forward, down = torch.sin(angle) * length, torch.cos(angle) * length
-    return torch.stack([forward, LEFT_RIGHT * outward * length + 0 * down, -down], -1)
+    "The vector along a hanging limb, left and right."
+    y = LEFT_RIGHT * outward * length
+    return _point(torch.sin(angle) * length, y, -torch.cos(angle) * length)
 
-
-def _pair(y: Float[Tensor, "N T 2"]) -> Float[Tensor, "N T 2 3"]:
-    "Two points `y` metres to the left and right of the middle."
-    return torch.stack([0 * y, LEFT_RIGHT * y, 0 * y], -1)
-
-# %% ../../nbs/1_data/10_bodies.ipynb #d9e264ff
+# %% ../../nbs/1_data/10_bodies.ipynb #db64d69c
 def _legs(b: Bodies, angle: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     "Hips, knees and ankles (N T 6 3), and big toes, small toes and heels (N T 6 3)."
-    size = {p: (getattr(b, p) * b.height)[..., None] for p in ("hips", "thigh", "shank", "foot")}
-    hips = _pair(0.75 * size["hips"] + 0 * angle["hip"])
-    splay = 0.5 * (b.stance[..., None] - 1) * size["hips"] / size["thigh"]
-    knees = hips + _limb(angle["hip"], size["thigh"], splay)
-    ankles = knees + _limb(angle["hip"] - angle["knee"], size["shank"])
-    pitch = (0.9 * (angle["hip"] - angle["knee"])).clamp(-0.9, 0.35)  # the heel lifts behind
-    along = (
-        torch.stack([torch.cos(pitch), 0 * pitch, torch.sin(pitch)], -1) * size["foot"][..., None]
-    )
-    down = torch.stack([-torch.sin(pitch), 0 * pitch, torch.cos(pitch)], -1) * -0.045
-    side = _pair(0.03 + 0 * pitch)
-    sole = ankles + down
+    width, thigh, shank, foot = (_length(b, part) for part in ("hips", "thigh", "shank", "foot"))
+    hips = _pair(0.75 * width)
+    knees = hips + _limb(angle["hip"], thigh, 0.5 * (b.stance[..., None] - 1) * width / thigh)
+    ankles = knees + _limb(angle["hip"] - angle["knee"], shank)
+    pitch = (0.9 * (angle["hip"] - angle["knee"])).clamp(-0.9, 0.35)
+    along = _point(torch.cos(pitch), 0.0, torch.sin(pitch)) * foot[..., None]
+    sole = ankles - 0.045 * _point(-torch.sin(pitch), 0.0, torch.cos(pitch))
+    side = _pair(0.03)
     feet = [sole + 0.75 * along - side, sole + 0.65 * along + side, sole - 0.25 * along]
-    return torch.cat([hips, knees, ankles], 2), torch.cat(feet, 2)
+    return torch.cat([hips.expand_as(knees), knees, ankles], 2), torch.cat(feet, 2)
 
-# %% ../../nbs/1_data/10_bodies.ipynb #59a24c3c
+# %% ../../nbs/1_data/10_bodies.ipynb #f811dc39
 def _arms(b: Bodies, angle: dict[str, Tensor], neck: Float[Tensor, "N T 3"]) -> Tensor:
     "Shoulders, elbows and wrists (N T 6 3); the shoulders turn against the hips."
-    width = (b.shoulders * b.height)[..., None]
-    shoulders = neck[:, :, None] + _pair(0.5 * width + 0 * angle["shoulder"])
+    width, upper, fore = (_length(b, part) for part in ("shoulders", "upper_arm", "forearm"))
+    spread = b.arm_spread[..., None]
     turn = 0.15 * width * (angle["shoulder"] - angle["shoulder"].flip(-1))
-    shoulders = shoulders + torch.stack([turn, 0 * turn, 0 * turn - 0.03], -1)
-    upper, fore = (b.upper_arm * b.height)[..., None], (b.forearm * b.height)[..., None]
-    elbows = shoulders + _limb(angle["shoulder"], upper, b.arm_spread[..., None])
-    wrists = elbows + _limb(angle["shoulder"] + angle["elbow"], fore, 0.3 * b.arm_spread[..., None])
+    shoulders = neck[:, :, None] + _pair(0.5 * width) + _point(turn, 0.0, -0.03)
+    elbows = shoulders + _limb(angle["shoulder"], upper, spread)
+    wrists = elbows + _limb(angle["shoulder"] + angle["elbow"], fore, 0.3 * spread)
     return torch.cat([shoulders, elbows, wrists], 2)
 
-# %% ../../nbs/1_data/10_bodies.ipynb #4ce579c8
-# Nose, eyes, ears and the top of the head, in head lengths from the head's centre: x, y, z.
-FACE = torch.tensor(
+# %% ../../nbs/1_data/10_bodies.ipynb #a4a65312
+FACE = torch.tensor(  # in head lengths from the centre of the head: x, y, z
     [
-        *([0.45, 0, -0.02], [0.38, 0.14, 0.10], [0.38, -0.14, 0.10]),
-        *([0, 0.34, 0.03], [0, -0.34, 0.03], [0, 0, 0.5]),
+        [0.45, 0.0, -0.02],  # nose
+        [0.38, 0.14, 0.10],  # left eye
+        [0.38, -0.14, 0.10],  # right eye
+        [0.0, 0.34, 0.03],  # left ear
+        [0.0, -0.34, 0.03],  # right ear
+        [0.0, 0.0, 0.5],  # top of the head
     ]
 )
 
 
 def _head(b: Bodies, neck: Float[Tensor, "N T 3"]) -> Float[Tensor, "N T 6 3"]:
     "Nose, eyes, ears and top of the head, tilted by the habit of looking up or down."
-    tilt, length = b.head_nod, (b.head * b.height)[..., None]
-    x, y, z = FACE.T
-    turned = torch.stack(
-        [
-            torch.cos(tilt) * x + torch.sin(tilt) * z,
-            y + 0 * tilt,
-            torch.cos(tilt) * z - torch.sin(tilt) * x,
-        ],
-        -1,
-    )  # (N, 6, 3)
-    rise = (b.neck * b.height)[..., None] + 0.5 * length
-    centre = neck + torch.cat([torch.sin(b.trunk_lean)[..., None] * rise, 0 * rise, rise], -1)
-    return centre[:, :, None] + rearrange(turned * length, "n j c -> n 1 j c")
+    length, (x, y, z) = _length(b, "head"), FACE.T
+    across, along = torch.sin(b.head_nod), torch.cos(b.head_nod)
+    face = _point(along * x + across * z, y, along * z - across * x) * length  # (N, 6, 3)
+    rise = _length(b, "neck") + 0.5 * length
+    centre = neck + _point(torch.sin(b.trunk_lean)[..., None] * rise, 0.0, rise)[..., 0, :]
+    return centre[:, :, None] + rearrange(face, "n v c -> n 1 v c")
 
-# %% ../../nbs/1_data/10_bodies.ipynb #199142eb
+# %% ../../nbs/1_data/10_bodies.ipynb #e7c1cf19
 def walk(
     bodies: Bodies,
     times: Float[Tensor, "N T"],  # seconds
     start: Float[Tensor, "N"],  # phase of the stride at time 0, radians
 ) -> Float[Tensor, "N T 26 3"]:  # metres: x forward, y to the walker's left, z up from the floor
     "The joints of people walking on the spot, in the order of Halpe-26 (the first 17 are COCO-17)."
-    b = bodies
+    n, b = len(bodies), bodies
+    if times.ndim != 2 or len(times) != n or tuple(start.shape) != (n,):
+        raise ValueError(
+            f"walk: times {list(times.shape)} and start {list(start.shape)} came for {n} people, "
+            f"[{n}, T] and [{n}] are needed; give each person a row of times and a phase"
+        )
     phase = 2 * torch.pi * b.frequency * times + start[:, None]
     angle = joint_angles(b, phase)
-    lean = torch.cat([torch.sin(b.trunk_lean), 0 * b.height, torch.cos(b.trunk_lean)], -1)
-    neck = (lean * b.trunk * b.height)[:, None] + torch.zeros(*times.shape, 3)
+    lean = _point(torch.sin(b.trunk_lean), 0.0, torch.cos(b.trunk_lean))[:, 0]
+    neck = repeat(lean * b.trunk * b.height, "n c -> n t c", t=times.shape[1])
     (legs, feet), arms, head = _legs(b, angle), _arms(b, angle, neck), _head(b, neck)
-    middle = torch.zeros_like(neck)[:, :, None]
-    joints = torch.cat(
-        [head[:, :, :5], arms, legs, head[:, :, 5:], neck[:, :, None], middle, feet], 2
-    )
-    floor = joints[..., 2].amin(2)  # the lowest point stands on the floor
+    middle = torch.stack([neck, torch.zeros_like(neck)], 2)  # neck, and the middle of the hips
+    joints = torch.cat([head[:, :, :5], arms, legs, head[:, :, 5:], middle, feet], 2)
+    floor = joints[..., 2].amin(2)
     sideways = b.sway * b.height * torch.sin(phase)
     upward = b.bounce * b.height * (1 + torch.cos(2 * phase)) / 2 - floor
-    return joints + torch.stack([0 * phase, sideways, upward], -1)[:, :, None]
+    return joints + _point(0.0, sideways, upward)[:, :, None]

@@ -102,7 +102,7 @@ def write_ls_vid_info(root: Path, tracks: Sequence[Track], seed: int) -> None:
     with h5py.File(root / "test" / "data" / "info_test.mat", "w", track_order=True) as file:
         file["query"] = np.array([[i + 1] for i, t in enumerate(test) if t.part == "query"], "f8")
 
-# %% ../../nbs/1_data/12_layouts.ipynb #4ccf1e69
+# %% ../../nbs/1_data/12_layouts.ipynb #edf7b236
 def _halves(tracks: Sequence[Track], seed: int, split: int) -> tuple[list[int], list[int]]:
     "The people in a random order, cut in two: test people, training people (rows from 0)."
     order = rng_at(seed, 12, split).permutation(len({t.pid for t in tracks}))
@@ -119,6 +119,7 @@ def write_ilids_vid_info(root: Path, tracks: Sequence[Track], seed: int) -> None
 
 def write_prid2011_info(root: Path, tracks: Sequence[Track], seed: int) -> None:
     "Ten splits as lists of person folders."
+    root.mkdir(parents=True, exist_ok=True)
     people = [f"person_{pid:04d}" for pid in sorted({t.pid for t in tracks})]
     halves = [_halves(tracks, seed, i) for i in range(10)]
     splits = [

@@ -179,15 +179,6 @@ def walker_tracks(knobs: Walkers, seed: int) -> list[Track]:
             tracks.append(Track(pid, int(rng.integers(knobs.n_cams)), i + 1, length, "gallery"))
     return tracks
 
-# %% ../../nbs/1_data/13_walkers.ipynb #3fadc7ee
-@dataclass(frozen=True)
-class Drawn:
-    "A drawn tracklet and the truth about it."
-
-    frames: UInt8[Tensor, "T 3 H W"]
-    joints: Float32[np.ndarray, "T 26 3"]  # pixels; 1 = visible, 0.5 = hidden, 0.25 = outside
-    detected: Float32[np.ndarray, "T 26 3"]  # as a pose estimator would see them; 0 = lost
-
 # %% ../../nbs/1_data/13_walkers.ipynb #eb4b0126
 def _bar(start, end, radius, colour, near, n_frames: int) -> Scene:
     "One thick line in each frame: a post or a bench."
@@ -237,6 +228,14 @@ def _crop(knobs: Walkers, points: Tensor, is_junk: bool, rng) -> tuple[Tensor, T
     corner = torch.stack([centre - tall * w / h / 2, middle - tall / 2], -1) + shift
     return corner, torch.full((n,), float(h / tall))
 
+# %% ../../nbs/1_data/13_walkers.ipynb #e7af0e7a
+def _scroll(street: Tensor, size: tuple[int, int], n_frames: int, rng) -> Tensor:
+    "The background of each frame: the street slides past as the camera follows the walker."
+    h, w = size
+    lefts = rng.integers(0, 3 * w) + np.round(rng.uniform(-3, 3) * np.arange(n_frames)).astype(int)
+    top = int(rng.integers(h // 4, 3 * h // 4))
+    return torch.stack([street[:, top : top + h].roll(-int(x), 2)[..., :w] for x in lefts])
+
 # %% ../../nbs/1_data/13_walkers.ipynb #0224e22c
 def _detect(truth: np.ndarray, knobs: Walkers, rng) -> Float32[np.ndarray, "T 26 3"]:
     "What a pose estimator would report: noise, losses, swapped sides, scores that mean something."
@@ -256,6 +255,15 @@ def _detect(truth: np.ndarray, knobs: Walkers, rng) -> Float32[np.ndarray, "T 26
 
 
 _OTHER_SIDE = np.tile([1, -1], 6)  # from left to right and back, joints 5 to 16 of COCO-17
+
+# %% ../../nbs/1_data/13_walkers.ipynb #3fadc7ee
+@dataclass(frozen=True)
+class Drawn:
+    "A drawn tracklet and the truth about it."
+
+    frames: UInt8[Tensor, "T 3 H W"]
+    joints: Float32[np.ndarray, "T 26 3"]  # pixels; 1 = visible, 0.5 = hidden, 0.25 = outside
+    detected: Float32[np.ndarray, "T 26 3"]  # as a pose estimator would see them; 0 = lost
 
 # %% ../../nbs/1_data/13_walkers.ipynb #fc9bdfa9
 def draw_track(
@@ -293,14 +301,6 @@ def draw_track(
     behind = _scroll(street, knobs.size, track.n_frames, rng).to(device)
     frames = expose(draw(scene.to(device), behind), camera, rng).cpu()
     return Drawn(frames, truth.astype(np.float32), _detect(truth, knobs, rng))
-
-# %% ../../nbs/1_data/13_walkers.ipynb #e7af0e7a
-def _scroll(street: Tensor, size: tuple[int, int], n_frames: int, rng) -> Tensor:
-    "The background of each frame: the street slides past as the camera follows the walker."
-    h, w = size
-    lefts = rng.integers(0, 3 * w) + np.round(rng.uniform(-3, 3) * np.arange(n_frames)).astype(int)
-    top = int(rng.integers(h // 4, 3 * h // 4))
-    return torch.stack([street[:, top : top + h].roll(-int(x), 2)[..., :w] for x in lefts])
 
 # %% ../../nbs/1_data/13_walkers.ipynb #3868f5b0
 def demo_clip(
@@ -350,34 +350,7 @@ def _write_frames(root: Path, paths: Sequence[str], drawn: Drawn, camera: Camera
         )
         Image.fromarray(picture).save(root / path, **options)
 
-# %% ../../nbs/1_data/13_walkers.ipynb #e872baf7
-VERSION = 1  # of the drawing; another version draws other pictures
-
-
-def write_walkers(
-    root: Path | str,  # folder to make; it holds the benchmark as its authors lay it out
-    layout: str = "mars",  # mars, duke, ls_vid (JPEG), ilids_vid or prid2011 (PNG)
-    preset: str | Walkers = "mini",  # a name in PRESETS, or knobs of your own
-    n_ids: int | None = None,  # people in all, half of them for training; None: as the preset says
-    n_cams: int | None = None,  # None: as the preset says
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    progress: bool = False,  # show a progress bar
-) -> Path:  # the folder
-    "Walkers drawn and written to disk in a benchmark's layout, the joints beside them."
-    knobs = _knobs(layout, preset, n_ids, n_cams)
-    root, record = Path(root), {"version": VERSION, "layout": layout, "seed": seed, **asdict(knobs)}
-    record = json.loads(json.dumps(record))
-    if root.exists():
-        return _same_walkers(root, record)
-    partial = root.with_name(f".{root.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    _write_all(partial, layout, knobs, seed, device, progress)
-    (partial / "walkers.json").write_text(json.dumps(record, indent=1))
-    partial.rename(root)
-    return root
-
-# %% ../../nbs/1_data/13_walkers.ipynb #6849135d
+# %% ../../nbs/1_data/13_walkers.ipynb #7b66e539
 def _knobs(layout: str, preset: str | Walkers, n_ids: int | None, n_cams: int | None) -> Walkers:
     "The preset with the changes asked for, or one clear sentence."
     if layout not in LAYOUTS:
@@ -390,6 +363,10 @@ def _knobs(layout: str, preset: str | Walkers, n_ids: int | None, n_cams: int | 
         )
     knobs = PRESETS[preset] if isinstance(preset, str) else preset
     if n_ids is not None:
+        if n_ids < 2:
+            raise ValueError(
+                f"write_walkers: n_ids={n_ids}, at least 2 people are needed: one learns"
+            )
         knobs = replace(knobs, n_train=n_ids // 2, n_test=n_ids - n_ids // 2)
     if n_cams is not None:
         knobs = replace(knobs, n_cams=n_cams)
@@ -436,6 +413,33 @@ def _write_all(root: Path, layout: str, knobs: Walkers, seed: int, device, progr
     ):
         folder = root / "keypoints" / f"walkers-{kind}"
         _write_keypoints(folder, names, np.concatenate(joints), {"scores": scores, "seed": seed})
+
+# %% ../../nbs/1_data/13_walkers.ipynb #e872baf7
+VERSION = 1  # of the drawing; another version draws other pictures
+
+
+def write_walkers(
+    root: Path | str,  # folder to make; it holds the benchmark as its authors lay it out
+    layout: str = "mars",  # mars, duke, ls_vid (JPEG), ilids_vid or prid2011 (PNG)
+    preset: str | Walkers = "mini",  # a name in PRESETS, or knobs of your own
+    n_ids: int | None = None,  # people in all, half of them for training; None: as the preset says
+    n_cams: int | None = None,  # None: as the preset says
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: bool = False,  # show a progress bar
+) -> Path:  # the folder
+    "Walkers drawn and written to disk in a benchmark's layout, the joints beside them."
+    knobs = _knobs(layout, preset, n_ids, n_cams)
+    root, record = Path(root), {"version": VERSION, "layout": layout, "seed": seed, **asdict(knobs)}
+    record = json.loads(json.dumps(record))
+    if root.exists():
+        return _same_walkers(root, record)
+    partial = root.with_name(f".{root.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    _write_all(partial, layout, knobs, seed, device, progress)
+    (partial / "walkers.json").write_text(json.dumps(record, indent=1))
+    partial.rename(root)
+    return root
 
 # %% ../../nbs/1_data/13_walkers.ipynb #4142adea
 class WalkerJoints:

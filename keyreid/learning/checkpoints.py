@@ -67,14 +67,14 @@ def _digest(tensors: dict[str, Tensor], header: dict) -> str:
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
-# %% ../../nbs/7_learning/72_checkpoints.ipynb #c6eda632
+# %% ../../nbs/7_learning/72_checkpoints.ipynb #3141944b
 VERSIONS = {
     "python": platform.python_version(),
     **{module.__name__: str(module.__version__) for module in (torch, np, safetensors)},
     "keyreid": __version__,
 }
 
-
+# %% ../../nbs/7_learning/72_checkpoints.ipynb #3af5f011
 def save_state(
     path: Path | str,  # *.safetensors; its folder is made
     tensors: Mapping[str, Tensor],  # flat names: model.<name>, optimizer.<index>.<key> ...
@@ -145,23 +145,19 @@ def read_header(
     "What a checkpoint says about itself; its tensors are neither read nor checked."
     return _read(Path(path), has_tensors=False)[0]
 
-# %% ../../nbs/7_learning/72_checkpoints.ipynb #07b5ba19
+# %% ../../nbs/7_learning/72_checkpoints.ipynb #968fb6a2
 def _differences(found: Any, needed: Any, name: str) -> list[str]:
     "Each entry in which two JSON values differ."
     if isinstance(found, dict) and isinstance(needed, dict):
-        return [
-            line
-            for key in sorted(found.keys() | needed.keys())
-            for line in _differences(
-                found.get(key, "(missing)"),
-                needed.get(key, "(missing)"),
-                f"{name}.{key}".strip("."),
-            )
-        ]
+        lines = []
+        for key in sorted(found.keys() | needed.keys()):
+            values = (entries.get(key, "(missing)") for entries in (found, needed))
+            lines += _differences(*values, f"{name}.{key}".strip("."))
+        return lines
     alike = json.dumps(found, sort_keys=True) == json.dumps(needed, sort_keys=True)
     return [] if alike else [f"{name} is {short(found)} instead of {short(needed)}"]
 
-# %% ../../nbs/7_learning/72_checkpoints.ipynb #9bfd9036
+# %% ../../nbs/7_learning/72_checkpoints.ipynb #a674f02d
 def load_state(
     path: Path | str,  # a file of `save_state`
     kind: str | None = None,  # refuse a file of another kind; None: any
@@ -173,8 +169,7 @@ def load_state(
     seal = header.pop("sha256")
     if _digest(tensors, header) != seal:
         raise ValueError(
-            f"load_state: {path} is damaged, its bytes do not match their checksum; use another "
-            "file"
+            f"load_state: {path} is damaged, its checksum is another one; use another file"
         )
     record = header["record"]
     needed = json.loads(json.dumps((expect or {}) | ({"kind": kind} if kind else {})))
@@ -186,16 +181,16 @@ def load_state(
         )
     return tensors, record
 
-# %% ../../nbs/7_learning/72_checkpoints.ipynb #be7bbdf8
+# %% ../../nbs/7_learning/72_checkpoints.ipynb #f541e472
 def save_weights(
     path: Path | str,  # *.safetensors
     module: nn.Module,
     record: dict,  # JSON values: config, what it was trained on ...
 ) -> None:
     "Write a module's weights under model.<name>, with a record of kind `weights`."
-    save_state(path, add_prefix("model", module.state_dict()), {"kind": "weights", **record})
+    save_state(path, add_prefix("model", module.state_dict()), record | {"kind": "weights"})
 
-
+# %% ../../nbs/7_learning/72_checkpoints.ipynb #1ccacbd4
 def _misfits(found: dict[str, Tensor], needed: dict[str, Tensor]) -> list[str]:
     "Each name in which the weights of a file and of a module do not fit."
     lines = [f"{name} is missing" for name in needed if name not in found]

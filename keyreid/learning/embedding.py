@@ -55,7 +55,7 @@ class WindowDataset(Dataset):
         frames = read_frames(paths, unreadable=self.unreadable, quota=self.quota)
         return resize_clip(frames, None, self.size)[0], i, self.tracklets[i].camid
 
-# %% ../../nbs/7_learning/74_embedding.ipynb #344e7327
+# %% ../../nbs/7_learning/74_embedding.ipynb #b4e8b016
 @torch.inference_mode()
 def embed_tracklets(
     model: nn.Module,  # in evaluation it gives one descriptor a clip
@@ -71,6 +71,8 @@ def embed_tracklets(
     **windows,  # max_windows, unreadable, quota: see WindowDataset
 ) -> Float32[np.ndarray, "N D"]:
     "One descriptor a tracklet: the mean over its windows."
+    if not tracklets:
+        raise ValueError("embed_tracklets: no tracklets came, at least one is needed")
     dataset = WindowDataset(tracklets, clip_length, size, **windows)
     loader = DataLoader(dataset, batch_clips, num_workers=workers)
     was_training = model.training

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# %% ../../nbs/7_learning/71_states.ipynb #f67d4e29
+# %% ../../nbs/7_learning/71_states.ipynb #2d0a518a
 def _to_tree(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     "`value` as JSON in which each tensor is a name; the tensors are put into `tensors`."
     if isinstance(value, Tensor) and name not in tensors:
@@ -35,7 +35,7 @@ def _to_tree(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         "use tensors, numbers, texts, None, dicts, lists and tuples"
     )
 
-
+# %% ../../nbs/7_learning/71_states.ipynb #cb2cfb08
 def _from_tree(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     "The value that `_to_tree` took apart."
     if not isinstance(tree, dict):
