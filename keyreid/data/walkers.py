@@ -6,7 +6,7 @@ Docs: https://keyreid.github.io/keyreid/1_data/walkers.html.md"""
 
 # %% auto #0
 __all__ = ['PRESETS', 'VERSION', 'Walkers', 'cameras', 'walker_tracks', 'Drawn', 'draw_track', 'demo_clip', 'write_walkers',
-           'WalkerJoints']
+           'WalkerJoints', 'joint_statistics']
 
 # %% ../../nbs/1_data/13_walkers.ipynb #3bdd5803
 import hashlib
@@ -467,3 +467,18 @@ class WalkerJoints:
         "The joints of some frames."
         frames = tracklet.frames if indices is None else [tracklet.frames[i] for i in indices]
         return self.joints[[self.row[f.relative_to(self.root).as_posix()] for f in frames]]
+
+# %% ../../nbs/1_data/13_walkers.ipynb #36b10775
+def joint_statistics(
+    joints: Float32[np.ndarray, "T V 3"],  # pixels, and a score; 0 = absent
+) -> Float32[np.ndarray, "D"]:  # 4 V numbers: mean x and y, swing in x and y, in body sizes
+    "Where each joint is and how far it swings, relative to the body's middle and size."
+    found = (joints[..., 2:] > 0).astype(np.float32)
+    n_found = np.maximum(found.sum(1, keepdims=True), 1)
+    away = joints[..., :2] - (joints[..., :2] * found).sum(1, keepdims=True) / n_found
+    size = np.sqrt((away**2 * found).sum() / max(found.sum(), 1))
+    away = away * found / max(float(size), 1e-6)
+    often = np.maximum(found.sum(0), 1)
+    mean = away.sum(0) / often
+    swing = np.sqrt(((away - mean) ** 2 * found).sum(0) / often)
+    return np.concatenate([mean.ravel(), swing.ravel()]).astype(np.float32)

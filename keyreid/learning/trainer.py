@@ -8,7 +8,7 @@ Docs: https://keyreid.github.io/keyreid/7_learning/trainer.html.md"""
 __all__ = ['MEASURED', 'TrainConfig', 'rate_factor', 'matrix_rate', 'pick_precision', 'accelerator_for', 'gather_with_gradient',
            'adamw', 'Trainer', 'note', 'look_back', 'save_if_due', 'save_training', 'load_training']
 
-# %% ../../nbs/7_learning/73_trainer.ipynb #bbfb0d09
+# %% ../../nbs/7_learning/73_trainer.ipynb #705e578b
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -25,13 +25,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..data.batches import Batch
-from keyreid.learning.checkpoints import (
+from .checkpoints import load_state, save_state
+from keyreid.learning.states import (
     add_prefix,
     flatten_optimizer,
     generator_states,
-    load_state,
     restore_generators,
-    save_state,
     take_prefix,
     unflatten_optimizer,
 )

@@ -194,7 +194,7 @@ def evaluate(
     labels = _check_labels(*distances.shape, *labels)
     return _score(_rows(distances), labels, protocol, cuts)
 
-# %% ../../nbs/2_retrieval/20_metrics.ipynb #08f7cbed
+# %% ../../nbs/2_retrieval/20_metrics.ipynb #6e6238bb
 def evaluate_features(
     queries: Shaped[np.ndarray | Tensor, "Q D"],  # one descriptor per query tracklet
     gallery: Shaped[np.ndarray | Tensor, "G D"],  # one descriptor per gallery tracklet
@@ -210,6 +210,8 @@ def evaluate_features(
     "The scores of a search with `queries` in `gallery`; [Q, G] is never held as a whole."
     labels = query_pids, gallery_pids, query_camids, gallery_camids
     labels = _check_labels(len(queries), len(gallery), *labels)
+    queries = _to_tensor(queries)
+    gallery = _to_tensor(gallery).to(queries)
     starts = range(0, len(queries), chunk)
     parts = ((pairwise_distance(queries[s : s + chunk], gallery, metric), s) for s in starts)
     rows = (row for part, start in parts for row in _rows(part, start))
