@@ -77,7 +77,7 @@ def make_environment(
     stub.parent.mkdir()
     stub.write_text("#!/bin/sh\nexit 1\n")
     stub.chmod(0o755)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("KEYREID_")}
+    kept = {key: value for key, value in os.environ.items() if key != "KEYREID_SETTINGS"}
     return kept | {
         "PATH": os.pathsep.join([str(stub.parent), str(Path(sys.executable).parent), kept["PATH"]]),
         "PYTHONPATH": str(copy),

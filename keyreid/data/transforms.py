@@ -120,7 +120,7 @@ def erase(
         joints = _hide(joints, _inside(joints, *edges))
     return torch.from_numpy(new), joints
 
-# %% ../../nbs/1_data/16_transforms.ipynb #d99261d6
+# %% ../../nbs/1_data/16_transforms.ipynb #5343f775
 def erase_box(
     size: tuple[int, int],  # height and width of the picture, pixels
     area: float,  # share of the picture to cover, in (0, 1]
@@ -131,8 +131,8 @@ def erase_box(
     "A box of the wanted area inside the picture (after Zhong et al. 2020)."
     H, W = size
     pixels = area * H * W
-    low = max(0.3, pixels / W**2)  # wider would stick out sideways
-    high = max(low, min(1 / 0.3, H**2 / pixels))
+    widest, tallest = pixels / W**2, H**2 / pixels  # ratios that touch both sides
+    low, high = (min(max(r, widest), tallest) for r in (0.3, 1 / 0.3))
     ratio = exp(log(low) + aspect * (log(high) - log(low)))  # height by width
     height, width = min(H, round(sqrt(pixels * ratio))), min(W, round(sqrt(pixels / ratio)))
     top, left = round(row * (H - height)), round(column * (W - width))
