@@ -7,7 +7,7 @@ Docs: https://keyreid.github.io/keyreid/7_learning/embedding.html.md"""
 # %% auto #0
 __all__ = ['WindowDataset', 'embed_tracklets', 'embed_benchmark']
 
-# %% ../../nbs/7_learning/74_embedding.ipynb #231a6fb6
+# %% ../../nbs/7_learning/74_embedding.ipynb #242ae0b6
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from ..data.batches import Batch
 from ..data.clips import test_windows
-from ..data.readers import read_frames
+from ..data.frames import read_frames
 from ..data.transforms import resize_clip
 from ..tracklets import Benchmark, Tracklet
 
-# %% ../../nbs/7_learning/74_embedding.ipynb #e5f395e6
+# %% ../../nbs/7_learning/74_embedding.ipynb #1e13f0e5
 class WindowDataset(Dataset):
     "All windows of all tracklets, one after the other."
 
@@ -34,11 +34,8 @@ class WindowDataset(Dataset):
         clip_length: int = 4,  # frames of a window
         size: tuple[int, int] = (256, 128),  # height and width, pixels
         max_windows: int | None = None,  # of a tracklet; None: all
-        unreadable: str = "raise",  # what to do with a frame that does not decode: raise or skip
-        quota: float = 0.01,  # with skip: largest share of unreadable frames, in [0, 1]
     ):
         self.tracklets, self.size = tracklets, size
-        self.unreadable, self.quota = unreadable, quota
         self.windows = [
             (i, window)
             for i, tracklet in enumerate(tracklets)
@@ -52,10 +49,10 @@ class WindowDataset(Dataset):
         "Frames (uint8 [T, 3, H, W]), number of the tracklet, and its camera."
         i, window = self.windows[place]
         paths = [self.tracklets[i].frames[t] for t in window]
-        frames = read_frames(paths, unreadable=self.unreadable, quota=self.quota)
+        frames = read_frames(paths)
         return resize_clip(frames, None, self.size)[0], i, self.tracklets[i].camid
 
-# %% ../../nbs/7_learning/74_embedding.ipynb #b4e8b016
+# %% ../../nbs/7_learning/74_embedding.ipynb #9c969f1e
 @torch.inference_mode()
 def embed_tracklets(
     model: nn.Module,  # in evaluation it gives one descriptor a clip
@@ -68,12 +65,12 @@ def embed_tracklets(
     precision: AbstractContextManager | None = None,  # e.g. accelerator.autocast()
     forward: Callable = lambda model, batch: model(batch.frames),
     progress: bool = False,  # show a progress bar
-    **windows,  # max_windows, unreadable, quota: see WindowDataset
+    max_windows: int | None = None,  # of a tracklet; None: all
 ) -> Float32[np.ndarray, "N D"]:
     "One descriptor a tracklet: the mean over its windows."
     if not tracklets:
         raise ValueError("embed_tracklets: no tracklets came, at least one is needed")
-    dataset = WindowDataset(tracklets, clip_length, size, **windows)
+    dataset = WindowDataset(tracklets, clip_length, size, max_windows)
     loader = DataLoader(dataset, batch_clips, num_workers=workers)
     was_training = model.training
     model.eval()
