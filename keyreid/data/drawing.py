@@ -183,7 +183,7 @@ RADII = torch.tensor([c[3:5] for c in CAPSULES])
 PARTS = [c[5] for c in CAPSULES]
 GONE = -1e3  # radius of a capsule that this person does not have
 
-# %% ../../nbs/1_data/11_drawing.ipynb #9c6e8907
+# %% ../../nbs/1_data/11_drawing.ipynb #da89b4b4
 SLOTS = ("skin", "hair", "upper", "lower", "shoes", "bag", "second")  # what has a colour
 LEGS = ("trousers", "shorts", "skirt")
 BAGS = ("none", "backpack", "handbag")
@@ -193,7 +193,7 @@ BAGS = ("none", "backpack", "handbag")
 class Clothes:
     "What N people wear, one row a person."
 
-    colours: Float[np.ndarray, "N 7 3"]  # red, green, blue in [0, 1]; the slots of SLOTS
+    colours: Float[np.ndarray, "N slots 3"]  # red, green, blue in [0, 1] of each of SLOTS
     legs: Int[np.ndarray, "N"]  # index into LEGS
     bag: Int[np.ndarray, "N"]  # index into BAGS
     stripes: Int[np.ndarray, "N"]  # stripes across the upper body, 0 = plain
