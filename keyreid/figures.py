@@ -72,18 +72,22 @@ def person_colour(
     channels = colorsys.hls_to_rgb(pid * 0.618034 % 1, 0.3 + 0.1 * (pid % 4), 0.6)
     return "#" + "".join(f"{round(255 * c):02x}" for c in channels)
 
-# %% ../nbs/0_start/03_figures.ipynb #a4fc5c7f
+# %% ../nbs/0_start/03_figures.ipynb #55902be7
 CHAPTERS = {  # column and row in the strip, notebooks
     "start": (0, 0.5, "settings tracklets keypoints figures practice"),
-    "data": (1, 0.5, "bodies drawing layouts walkers frames readers clips transforms batches"),
+    "data": (
+        1,
+        0.5,
+        "bodies drawing layouts passages walkers frames readers clips transforms batches",
+    ),
     "appearance": (2, 0, "vit pretrained heads resnet aggregators bicnet"),
     "pose": (2, 1, "estimators cache skeletons heatmaps"),
     "parts": (3, 0, "kps tcss branches keyreid"),
     "posegraph": (3, 1, "gcn recurrent_gcn baselines dual_attention pose_aided"),
-    "learning": (4, 0.5, "losses objective states checkpoints trainer embedding"),
+    "learning": (4, 0.5, "losses objective states checkpoints devices trainer embedding"),
     "retrieval": (5, 0.5, "metrics baseline rerank search protocols"),
     "explore": (6, 0, ""),
-    "runs": (6, 1, "runs cli"),
+    "runs": (6, 1, "report runs cli"),
 }
 FLOW = (
     "start data, data appearance, data pose, appearance parts, pose parts, pose posegraph, "

@@ -57,5 +57,6 @@ def test_the_sample_reads_and_is_what_we_would_draw_today():
         difference = np.abs(drawn.frames.numpy().astype(int) - stored[name])
         assert difference.max() <= 1, f"tracklet {name} differs by {difference.max()} grey levels"
     benchmark = read_mars(SAMPLE)
-    assert [len(part) for part in (benchmark.train, benchmark.query, benchmark.gallery)] == [4, 4, 5]
+    parts = (benchmark.train, benchmark.query, benchmark.gallery)
+    assert [len(part) for part in parts] == [4, 4, 5]
     assert write_walkers(SAMPLE, preset=SMALL, seed=0) == SAMPLE  # the same knobs: nothing is drawn

@@ -18,8 +18,9 @@ from keyreid.data.batches import train_loader
 from keyreid.data.readers import read_mars
 from keyreid.data.transforms import Augment
 from keyreid.learning.checkpoints import save_state
+from keyreid.learning.devices import accelerator_for
 from keyreid.learning.losses import id_triplet_objective
-from keyreid.learning.trainer import TrainConfig, Trainer, accelerator_for, adamw
+from keyreid.learning.trainer import TrainConfig, Trainer, adamw
 from keyreid.settings import seed_everything
 
 SIZE = (32, 16)

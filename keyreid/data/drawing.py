@@ -89,7 +89,7 @@ class Scene:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return Scene(*(torch.cat(pair, 1) for pair in pairs)).sorted()
 
-# %% ../../nbs/1_data/11_drawing.ipynb #e8e125e7
+# %% ../../nbs/1_data/11_drawing.ipynb #028449ec
 def _cover(
     start: Float[Tensor, "T 2"],  # pixels
     end: Float[Tensor, "T 2"],
@@ -108,7 +108,7 @@ def _cover(
     distance = away.sub_(radius[:, :1, None]).addcmul_(share, -radius.diff(dim=1)[..., None])
     return distance.neg_().add_(0.5).clamp_(0, 1), share
 
-
+# %% ../../nbs/1_data/11_drawing.ipynb #a6e7ede7
 def draw(
     scene: Scene,  # pixels, sorted from far to near
     behind: Float[Tensor, "T 3 H W"],  # background: red, green, blue in [0, 1]
