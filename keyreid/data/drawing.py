@@ -6,8 +6,8 @@ Docs: https://keyreid.github.io/keyreid/1_data/drawing.html.md"""
 
 # %% auto #0
 __all__ = ['EXTRA', 'POINT', 'CAPSULES', 'FROM', 'TO', 'RADII', 'PARTS', 'GONE', 'SLOTS', 'LEGS', 'BAGS', 'SKINS', 'HAIRS',
-           'Camera', 'view', 'Scene', 'draw', 'body_points', 'Clothes', 'sample_clothes', 'dress', 'walker_scene',
-           'to_pixels', 'hidden', 'background', 'expose']
+           'FLESH', 'Camera', 'view', 'Scene', 'draw', 'body_points', 'Clothes', 'sample_clothes', 'dress',
+           'walker_scene', 'to_pixels', 'hidden', 'background', 'expose']
 
 # %% ../../nbs/1_data/11_drawing.ipynb #86333f52
 from collections.abc import Sequence
@@ -295,12 +295,12 @@ def to_pixels(
     start, end = (scene.start - corner) * s, (scene.end - corner) * s
     return replace(scene, start=start, end=end, radius=scene.radius * s)
 
-# %% ../../nbs/1_data/11_drawing.ipynb #8ac9b5a6
+# %% ../../nbs/1_data/11_drawing.ipynb #3d57520d
 def hidden(
     points: Float[Tensor, "T V 2"],  # pixels
     near: Float[Tensor, "T V"],  # metres towards the camera
     scene: Scene,  # pixels
-    margin: float = 0.13,  # metres by which a capsule must be nearer: flesh around its own joint
+    margin: float | Float[Tensor, "V"] = 0.13,  # metres by which a capsule must be nearer: flesh
 ) -> Float[Tensor, "T V"]:  # 1 where a capsule covers the point, else 0
     "Which points something stands in front of."
     along = (scene.end - scene.start)[:, None]  # (T, 1, K, 2)
@@ -309,8 +309,12 @@ def hidden(
     share = share.clamp(0, 1)
     away = (from_start - share[..., None] * along).norm(dim=-1)
     radius = torch.lerp(scene.radius[:, None, :, 0], scene.radius[:, None, :, 1], share)
-    covers = (away < radius) & (scene.near[:, None] > near[:, :, None] + margin)
+    covers = (away < radius) & (scene.near[:, None] > (near + margin)[:, :, None])
     return covers.any(-1).float()
+
+# %% ../../nbs/1_data/11_drawing.ipynb #5cda5c90
+FLESH = torch.full((26,), 0.13)  # metres of own flesh in front of each joint of Halpe-26
+FLESH[:5] = 0.02  # nose, eyes and ears lie on the skin
 
 # %% ../../nbs/1_data/11_drawing.ipynb #1faf8169
 def _colour(rng: np.random.Generator, low: float, high: float, tint: float) -> Tensor:

@@ -7,7 +7,7 @@ Docs: https://keyreid.github.io/keyreid/1_data/passages.html.md"""
 # %% auto #0
 __all__ = ['Walkers', 'cameras', 'walker_tracks', 'Drawn', 'draw_track']
 
-# %% ../../nbs/1_data/13_passages.ipynb #23f8b5e8
+# %% ../../nbs/1_data/13_passages.ipynb #3a2178b3
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .bodies import sample_bodies, walk
 from keyreid.data.drawing import (
+    FLESH,
     Camera,
     Scene,
     draw,
@@ -199,7 +200,7 @@ class Drawn:
     joints: Float32[np.ndarray, "T 26 3"]  # pixels; 1 = visible, 0.5 = hidden, 0.25 = outside
     detected: Float32[np.ndarray, "T 26 3"]  # as a pose estimator would see them; 0 = lost
 
-# %% ../../nbs/1_data/13_passages.ipynb #fc9bdfa9
+# %% ../../nbs/1_data/13_passages.ipynb #c4636197
 def draw_track(
     track: Track,
     knobs: Walkers,
@@ -229,7 +230,7 @@ def draw_track(
         to_pixels(scene, corner, scale),
         (points - corner[:, None]) * scale[:, None, None],
     )
-    sight = torch.where(hidden(pixels, near, scene) > 0, 0.5, 1.0)
+    sight = torch.where(hidden(pixels, near, scene, FLESH) > 0, 0.5, 1.0)
     inside = ((pixels >= 0) & (pixels < torch.tensor(knobs.size[::-1]))).all(-1)
     truth = torch.cat([pixels - 0.5, torch.where(inside, sight, 0.25)[..., None]], -1).numpy()
     behind = _scroll(street, knobs.size, track.n_frames, rng).to(device)

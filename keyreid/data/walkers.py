@@ -194,8 +194,8 @@ def _write_all(root: Path, layout: str, knobs: Walkers, seed: int, device, progr
         folder = root / "keypoints" / f"walkers-{kind}"
         _write_keypoints(folder, names, np.concatenate(joints), {"scores": scores, "seed": seed})
 
-# %% ../../nbs/1_data/14_walkers.ipynb #e872baf7
-VERSION = 1  # of the drawing; another version draws other pictures
+# %% ../../nbs/1_data/14_walkers.ipynb #fba9c680
+VERSION = 2  # of pictures and joints; another version makes others
 
 
 def write_walkers(
