@@ -72,7 +72,7 @@ def person_colour(
     channels = colorsys.hls_to_rgb(pid * 0.618034 % 1, 0.3 + 0.1 * (pid % 4), 0.6)
     return "#" + "".join(f"{round(255 * c):02x}" for c in channels)
 
-# %% ../nbs/0_start/03_figures.ipynb #55902be7
+# %% ../nbs/0_start/03_figures.ipynb #0491d789
 CHAPTERS = {  # column and row in the strip, notebooks
     "start": (0, 0.5, "settings tracklets keypoints figures practice"),
     "data": (
@@ -87,7 +87,7 @@ CHAPTERS = {  # column and row in the strip, notebooks
     "learning": (4, 0.5, "losses objective states checkpoints devices trainer embedding"),
     "retrieval": (5, 0.5, "metrics baseline rerank search protocols"),
     "explore": (6, 0, ""),
-    "runs": (6, 1, "report runs cli"),
+    "runs": (6, 1, "parameters report runs cli"),
 }
 FLOW = (
     "start data, data appearance, data pose, appearance parts, pose parts, pose posegraph, "
