@@ -208,9 +208,9 @@ def notebooks(bench: Bench) -> str:
     ])  # fmt: skip
     bench.tally.notebooks += ran
     reasons = {"cuda": "no GPU", "slow": "run by nbdev-test --flags slow", "notest": "run by hand"}
-    for flag, count in flags.items():
+    for flag, n_cells in flags.items():
         if not (has_gpu and flag == "cuda"):
-            bench.tally.skipped += [f"notebook cell marked {flag} ({reasons[flag]})"] * count
+            bench.tally.skipped += [f"notebook cell marked {flag} ({reasons[flag]})"] * n_cells
     slowest = re.findall(r"^(\S+\.ipynb): (\d+) secs", said, re.M)[:3]
     return f"{count(ran, 'notebook')} ran; slowest: " + ", ".join(
         f"{name} {s} s" for name, s in slowest

@@ -32,10 +32,6 @@ from papermill.exceptions import PapermillExecutionError
 from .parameters import Parameter, check_values, notebook_parameters
 from ..settings import atomic_write, read_settings
 
-# %% ../../nbs/9_runs/90_runs.ipynb #b9f1efbb
-from .parameters import check_parameters  # noqa: F401
-from .report import Section, write_report  # noqa: F401
-
 # %% ../../nbs/9_runs/90_runs.ipynb #07c3dc15
 def replace_folder(
     new: Path,  # a complete folder
