@@ -84,7 +84,7 @@ CHAPTERS = {  # column and row in the strip, notebooks
     "pose": (2, 1, "estimators cache skeletons heatmaps"),
     "parts": (3, 0, "kps tcss branches keyreid"),
     "posegraph": (3, 1, "gcn recurrent_gcn baselines dual_attention pose_aided"),
-    "learning": (4, 0.5, "losses objective states checkpoints devices trainer embedding"),
+    "learning": (4, 0.5, "losses objective states checkpoints devices schedule trainer embedding"),
     "retrieval": (5, 0.5, "metrics baseline rerank search protocols"),
     "explore": (6, 0, ""),
     "runs": (6, 1, "parameters report runs cli"),

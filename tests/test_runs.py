@@ -44,7 +44,7 @@ def out(tmp_path: Path) -> Path:
     "A folder with an earlier run."
     folder = tmp_path / "runs" / "quick"
     folder.mkdir(parents=True)
-    for name in ("first.txt", "last.txt"):
+    for name in ("first.txt", "last.txt", "slow.ipynb"):
         (folder / name).write_text("old")
     return folder
 
@@ -146,6 +146,19 @@ def test_a_dead_kernel_is_a_failed_run(notebook, out):
     assert "slow.ipynb failed: the process that ran the cells died" in sentence
     assert state(out) == {"quick": OLD, "quick.failed": ("new", None)}
     assert (out.parent / "quick.failed" / "slow.ipynb").is_file()
+
+
+@pytest.mark.parametrize("name", ["quick", "quick.failed"])
+def test_a_folder_of_other_things_is_not_replaced(notebook, out, name):
+    foreign = out.with_name(name)
+    shutil.rmtree(foreign, ignore_errors=True)
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("three years")
+    process, log = start(notebook, out, dies=name != out.name)
+    process.join(60)
+    assert process.exitcode == 1
+    assert "holds thesis.tex and no slow.ipynb of an earlier run" in log.read_text()
+    assert (foreign / "thesis.tex").read_text() == "three years"
 
 
 def test_two_starters_at_once(notebook, out):

@@ -19,6 +19,7 @@ from keyreid.learning.checkpoints import load_state
 SCRIPT = Path(__file__).with_name("train_walkers.py")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 EPOCHS = 12
+TWO_RANKS = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +92,7 @@ def test_another_run_is_refused(walkers, straight, tmp_path):
 def test_two_processes_equal_one(walkers, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     run(sys.executable, SCRIPT, walkers, one, "--plain", "--epochs", 3)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    run(*launch, SCRIPT, walkers, two, "--plain", "--epochs", 3)
+    run(*TWO_RANKS, SCRIPT, walkers, two, "--plain", "--epochs", 3)
     losses = [json.loads((p / "end.json").read_text())["losses"] for p in (one, two)]
     assert len(losses[0]) == len(losses[1]) >= 3
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
@@ -102,3 +102,9 @@ def test_two_processes_equal_one(walkers, tmp_path):
     assert len(gradients) == 4 and all(alone[n].abs().max() > 1e-4 for n in gradients)
     for name in alone:  # float32 sums in another order
         torch.testing.assert_close(alone[name], shared[name], rtol=1e-4, atol=2e-6, msg=name)
+
+
+def test_two_processes_agree_on_the_length_of_a_timed_training(walkers, tmp_path):
+    run(*TWO_RANKS, SCRIPT, walkers, tmp_path, "--plain", "--minutes", 0.05)
+    steps = [int((tmp_path / f"steps.rank{rank}.txt").read_text()) for rank in (0, 1)]
+    assert steps[0] == steps[1] > 20

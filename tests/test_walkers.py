@@ -46,6 +46,28 @@ def test_two_processes_write_the_same_bytes(tmp_path, layout):
     assert digest(roots[0]) == digest(roots[1])
 
 
+AT_ONCE = """
+import sys, time
+from pathlib import Path
+from keyreid.data.walkers import Walkers, write_walkers
+
+place, name = Path(sys.argv[1]), sys.argv[2]
+(place / f"ready{name}").touch()
+while len(list(place.glob("ready*"))) < 3:
+    time.sleep(0.001)
+write_walkers(place / "walkers" / "once", preset=Walkers(n_train=2, n_test=2, size=(32, 16)))
+"""
+
+
+def test_three_processes_at_once_write_one_folder(tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", AT_ONCE, str(tmp_path)]
+    processes = [subprocess.Popen([*command, name], env=environment) for name in "abc"]
+    assert [process.wait(300) for process in processes] == [0, 0, 0]
+    assert [path.name for path in (tmp_path / "walkers").iterdir()] == ["once"]
+    assert len(read_mars(tmp_path / "walkers" / "once").query) == 6
+
+
 def test_the_sample_reads_and_is_what_we_would_draw_today():
     tracks, eyes = walker_tracks(SMALL, 0), cameras(SMALL, 0)
     streets = [background(c.scene, SMALL.size, 0) for c in eyes]

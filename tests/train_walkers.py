@@ -1,6 +1,6 @@
 """A small training as its own process, for tests that kill it or run it twice at once.
 
-python train_walkers.py WALKERS OUT [--workers 0] [--steps 24] [--resume] [--plain] [--pause 0.0]
+python train_walkers.py WALKERS OUT [--workers 0] [--epochs 12] [--minutes 0.1] [--resume] [--plain]
 """
 
 import argparse
@@ -20,7 +20,8 @@ from keyreid.data.transforms import Augment
 from keyreid.learning.checkpoints import save_state
 from keyreid.learning.devices import accelerator_for
 from keyreid.learning.losses import id_triplet_objective
-from keyreid.learning.trainer import TrainConfig, Trainer, adamw
+from keyreid.learning.schedule import TrainConfig, adamw
+from keyreid.learning.trainer import Trainer
 from keyreid.settings import seed_everything
 
 SIZE = (32, 16)
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--minutes", type=float)
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--plain", action="store_true")
@@ -95,7 +97,11 @@ def main() -> None:
 
     args.out.mkdir(parents=True, exist_ok=True)
     config = TrainConfig(
-        epochs=args.epochs, checkpoint_every=args.every, warmup_steps=4, log_every=3
+        epochs=args.epochs,
+        minutes=args.minutes,
+        checkpoint_every=args.every,
+        warmup_steps=4,
+        log_every=3,
     )
     optimizer = adamw(model, 1e-2)
     optimizer.register_step_pre_hook(keep_gradients)
@@ -110,6 +116,7 @@ def main() -> None:
         about={"walkers": "mini"},
     )
     trainer.fit(resume=args.resume)
+    (args.out / f"steps.rank{accelerator.process_index}.txt").write_text(str(trainer.step))
     if accelerator.is_main_process:
         tensors = {f"model.{n}": t for n, t in accelerator.unwrap_model(model).state_dict().items()}
         tensors |= {f"average.{n}": t for n, t in trainer.averaged.state_dict().items()}

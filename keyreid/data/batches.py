@@ -8,7 +8,9 @@ Docs: https://keyreid.github.io/keyreid/1_data/batches.html.md"""
 __all__ = ['count_batches', 'Draw', 'IdentitySampler', 'Clip', 'ClipDataset', 'Batch', 'collate', 'train_loader']
 
 # %% ../../nbs/1_data/19_batches.ipynb #bd241d1e
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +63,7 @@ class IdentitySampler(Sampler[list[Draw]]):
         self.n_groups = np.array([max(1, len(own) // n_clips) for own in self.own])
         self.n_batches = count_batches(self.n_groups, n_ids)
         self.n_ids, self.n_clips, self.seed = n_ids, n_clips, seed
+        self.plan = {"n_ids": n_ids, "n_clips": n_clips, "seed": seed}  # decides all batches
         self.rank, self.world = rank, world
         self.epoch = 0  # set it before each epoch
         self.start = 0  # first batch to serve; set it to resume within an epoch
@@ -151,6 +154,21 @@ class ClipDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.tracklets)
+
+    @property
+    def plan(self) -> dict:
+        "What decides all clips, as JSON: which tracklets, and what is done with them."
+        digest = hashlib.sha256()
+        for t in self.tracklets:
+            digest.update(f"{t.pid} {t.camid} {[frame.name for frame in t.frames]}\n".encode())
+        return {
+            "tracklets": digest.hexdigest(),
+            "clip_length": self.clip_length,
+            "size": list(self.size),
+            "augment": self.augment and asdict(self.augment),
+            "seed": self.seed,
+            "has_joints": self.joints is not None,
+        }
 
     def __getitem__(self, draw: Draw) -> Clip:
         tracklet = self.tracklets[draw.index]

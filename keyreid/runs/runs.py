@@ -112,6 +112,12 @@ def _check_folder(out: Path, notebook: Path) -> None:
                 f"execute: {out} is replaced whole, but holds {kept}; name a folder for this "
                 "run alone"
             )
+    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if names and notebook.name not in names:
+        raise ValueError(
+            f"execute: {out} is replaced whole, but holds {names[0]} and no {notebook.name} of an "
+            "earlier run; name another folder, or remove this one"
+        )
 
 # %% ../../nbs/9_runs/90_runs.ipynb #6a0c7d2f
 def _literal(path: Path) -> str:
@@ -162,8 +168,9 @@ def execute(
     "Run an experiment by papermill; what was in `out` before stays until the new run is complete."
     notebook, out, values = Path(notebook).resolve(), Path(out).resolve(), dict(parameters or {})
     _check_question(notebook_parameters(notebook), values)
-    _check_folder(out, notebook)
     failed = out.with_name(f"{out.name}.failed")
+    _check_folder(out, notebook)
+    _check_folder(failed, notebook)
     recover(out)
     recover(failed)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
