@@ -196,7 +196,8 @@ def _write_all(root: Path, layout: str, knobs: Walkers, seed: int, device, progr
     tracks, eyes = walker_tracks(knobs, seed), cameras(knobs, seed)
     streets = [background(c.scene, knobs.size, seed) for c in eyes]
     names, exact, detected = [], [], []
-    for track in tqdm(tracks, desc=f"drawing {layout}", unit="tracklet", disable=not progress):
+    shown = dict(desc=f"drawing {layout}", unit="tracklet", mininterval=1, disable=not progress)
+    for track in tqdm(tracks, **shown):
         camera = eyes[track.camid]
         drawn = draw_track(track, knobs, camera, streets[track.camid], seed, device)
         paths = to_paths(track)

@@ -78,7 +78,9 @@ def embed_tracklets(
     model.eval()
     total, count = None, torch.zeros(len(tracklets), 1)
     with precision or nullcontext():
-        for frames, owners, camids in tqdm(loader, desc="embedding", disable=not progress):
+        for frames, owners, camids in tqdm(
+            loader, desc="embedding", mininterval=1, disable=not progress
+        ):
             batch = Batch(frames, torch.full_like(owners, -1), owners, camids).to(device)
             descriptors = forward(model, batch).float().cpu()
             if total is None:
