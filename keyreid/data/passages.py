@@ -115,36 +115,39 @@ def walker_tracks(knobs: Walkers, seed: int) -> list[Track]:
     return tracks
 
 # %% ../../nbs/1_data/13_passages.ipynb #eb4b0126
-def _bar(start, end, radius, colour, near, n_frames: int) -> Scene:
-    "One thick line in each frame: a post or a bench."
-    line = [torch.as_tensor(v, dtype=torch.float32).expand(n_frames, 1, -1) for v in (start, end)]
-    r = torch.full((n_frames, 1, 2), radius)
-    paint = torch.as_tensor(colour, dtype=torch.float32).expand(n_frames, 1, 3)
-    return Scene(*line, r, paint, paint, torch.zeros(n_frames, 1), torch.full((n_frames, 1), near))
+def _bar(start: Tensor, end: Tensor, radius: float, colour) -> Scene:
+    "One thick line in each frame, in front of everything."
+    n = len(start)
+    paint = torch.as_tensor(colour, dtype=torch.float32).expand(n, 1, 3)
+    wide, near = torch.full((n, 1, 2), radius), torch.full((n, 1), 2.0)
+    return Scene(start[:, None], end[:, None], wide, paint, paint, torch.zeros(n, 1), near)
+
+
+def _passer_by(knobs: Walkers, camera: Camera, seed: int, x: Tensor, rng) -> Scene:
+    "Another walker, whose middle is at x metres in each frame, nearer to the camera."
+    n, who, yaw = len(x), [100_000 + int(rng.integers(10_000))], float(rng.uniform(-180, 180))
+    bodies, clothes = sample_bodies(who, seed), sample_clothes(who, seed)
+    joints = walk(bodies, torch.arange(n)[None] / knobs.fps, torch.zeros(1))[0]
+    other = walker_scene(joints, bodies, clothes, 0, torch.full((n,), yaw), camera)
+    shift = torch.stack([x + 0.25 * rng.choice([-1, 1]), 0 * x], -1)[:, None]
+    return replace(other, start=other.start + shift, end=other.end + shift, near=other.near + 1.5)
 
 
 def _occluder(knobs: Walkers, camera: Camera, seed: int, n_frames: int, rng) -> Scene:
     "A post, a bench or another walker that passes in front, in metres around the walker."
     drift = torch.linspace(-0.5, 0.5, n_frames) * rng.uniform(0.3, 0.9) * rng.choice([-1, 1])
-    x, kind = rng.uniform(-0.25, 0.25) + drift, rng.integers(3)
-    colour, eye = rng.uniform(0.1, 0.8, 3), camera.height
-    if kind == 0:
-        ends = [torch.stack([x, torch.full_like(x, eye - z)], -1)[:, None] for z in (2.5, -0.3)]
-        return _bar(*ends, rng.uniform(0.06, 0.14), colour, 2.0, n_frames)
-    if kind == 1:
-        z, half = rng.uniform(0.25, 0.55), rng.uniform(0.3, 0.7)
-        ends = [
-            torch.stack([x + s * half, torch.full_like(x, eye - z)], -1)[:, None] for s in (-1, 1)
-        ]
-        return _bar(*ends, rng.uniform(0.12, 0.22), colour, 2.0, n_frames)
-    who, yaw = [100_000 + int(rng.integers(10_000))], float(rng.uniform(-180, 180))
-    bodies = sample_bodies(who, seed)
-    joints = walk(bodies, torch.arange(n_frames)[None] / knobs.fps, torch.zeros(1))[0]
-    other = walker_scene(
-        joints, bodies, sample_clothes(who, seed), 0, torch.full((n_frames,), yaw), camera
-    )
-    shift = torch.stack([x + 0.25 * rng.choice([-1, 1]), 0 * x], -1)[:, None]
-    return replace(other, start=other.start + shift, end=other.end + shift, near=other.near + 1.5)
+    x, kind = rng.uniform(-0.25, 0.25) + drift, ("post", "bench", "person")[rng.integers(3)]
+    colour = rng.uniform(0.1, 0.8, 3)
+    if kind == "person":
+        return _passer_by(knobs, camera, seed, x, rng)
+
+    def at(x, z):
+        return torch.stack([x, torch.full_like(x, camera.height - z)], -1)  # z: above the ground
+
+    if kind == "post":
+        return _bar(at(x, 2.5), at(x, -0.3), rng.uniform(0.06, 0.14), colour)
+    z, half = rng.uniform(0.25, 0.55), rng.uniform(0.3, 0.7)
+    return _bar(at(x - half, z), at(x + half, z), rng.uniform(0.12, 0.22), colour)
 
 # %% ../../nbs/1_data/13_passages.ipynb #1821b356
 def _crop(knobs: Walkers, points: Tensor, is_junk: bool, rng) -> tuple[Tensor, Tensor]:
@@ -210,29 +213,31 @@ def draw_track(
     device: torch.device | str = "cpu",  # where capsules are painted
 ) -> Drawn:
     "One tracklet: a person walks past a camera, a detector cuts the crops."
-    rng = rng_at(seed, 15, track.pid + 1, track.camid, track.number)
+    rng, n = rng_at(seed, 15, track.pid + 1, track.camid, track.number), track.n_frames
     who = [track.pid - 1 if track.pid > 0 else 200_000 + 2 * track.number - track.pid]
     bodies = sample_bodies(who, seed, knobs.gait_strength)
     clothes = sample_clothes(who, seed, knobs.lookalike)
-    times = torch.arange(track.n_frames)[None] / knobs.fps
-    body = walk(bodies, times, torch.tensor([rng.uniform(0, 2 * np.pi)], dtype=torch.float32))[0]
-    yaw = torch.full(
-        (track.n_frames,), camera.yaw + knobs.yaw_jitter * rng.standard_normal()
-    ).float()
-    scene, (points, near) = (
-        walker_scene(body, bodies, clothes, 0, yaw, camera),
-        view(body, yaw, camera),
-    )
+    phase = torch.tensor([rng.uniform(0, 2 * np.pi)], dtype=torch.float32)
+    body = walk(bodies, torch.arange(n)[None] / knobs.fps, phase)[0]
+    yaw = torch.full((n,), camera.yaw + knobs.yaw_jitter * rng.standard_normal()).float()
+    scene = walker_scene(body, bodies, clothes, 0, yaw, camera)
+    points, near = view(body, yaw, camera)
     if rng.uniform() < knobs.occluded:
-        scene = scene + _occluder(knobs, camera, seed, track.n_frames, rng)
+        scene = scene + _occluder(knobs, camera, seed, n, rng)
     corner, scale = _crop(knobs, points, track.pid < 0, rng)
-    scene, pixels = (
-        to_pixels(scene, corner, scale),
-        (points - corner[:, None]) * scale[:, None, None],
-    )
-    sight = torch.where(hidden(pixels, near, scene, FLESH) > 0, 0.5, 1.0)
-    inside = ((pixels >= 0) & (pixels < torch.tensor(knobs.size[::-1]))).all(-1)
-    truth = torch.cat([pixels - 0.5, torch.where(inside, sight, 0.25)[..., None]], -1).numpy()
-    behind = _scroll(street, knobs.size, track.n_frames, rng).to(device)
+    scene = to_pixels(scene, corner, scale)
+    pixels = (points - corner[:, None]) * scale[:, None, None]
+    truth = _see(pixels, near, scene, knobs.size)
+    behind = _scroll(street, knobs.size, n, rng).to(device)
     frames = expose(draw(scene.to(device), behind), camera, rng).cpu()
-    return Drawn(frames, truth.astype(np.float32), _detect(truth, knobs, rng))
+    return Drawn(frames, truth, _detect(truth, knobs, rng))
+
+
+def _see(
+    pixels: Tensor, near: Tensor, scene: Scene, size: tuple[int, int]
+) -> Float32[np.ndarray, "T 26 3"]:
+    "Places of joints in the crop; 1 = in sight, 0.5 = behind something, 0.25 = outside."
+    sight = torch.where(hidden(pixels, near, scene, FLESH) > 0, 0.5, 1.0)
+    inside = ((pixels >= 0) & (pixels < torch.tensor(size[::-1]))).all(-1)
+    truth = torch.cat([pixels - 0.5, torch.where(inside, sight, 0.25)[..., None]], -1)
+    return truth.numpy().astype(np.float32)
