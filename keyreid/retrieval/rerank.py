@@ -7,7 +7,7 @@ Docs: https://keyreid.github.io/keyreid/2_retrieval/rerank.html.md"""
 # %% auto #0
 __all__ = ['k_reciprocal']
 
-# %% ../../nbs/2_retrieval/22_rerank.ipynb #003cd0249
+# %% ../../nbs/2_retrieval/22_rerank.ipynb #003cd97ea
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,19 +16,25 @@ from jaxtyping import Float, Int, Shaped
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from .metrics import _to_tensor
+# %% ../../nbs/2_retrieval/22_rerank.ipynb #031cdf040
+def _to_tensor(values: np.ndarray | Tensor) -> Tensor:
+    "`values` as a tensor of single or double precision that learns nothing."
+    if isinstance(values, np.ndarray):
+        values = torch.from_numpy(np.require(values, requirements="W"))
+    is_fine = values.dtype in (torch.float32, torch.float64)
+    return values.detach() if is_fine else values.detach().float()
 
-# %% ../../nbs/2_retrieval/22_rerank.ipynb #031cdc225
+
 def _join(
     queries: Shaped[np.ndarray | Tensor, "..."], gallery: Shaped[np.ndarray | Tensor, "..."]
 ) -> Float[Tensor, "N D"]:
     "All descriptors around their mean, queries first; what cannot be ranked is refused."
-    a = _to_tensor(queries).detach()
-    b = _to_tensor(gallery).detach().to(a)
+    a = _to_tensor(queries)
+    b = _to_tensor(gallery).to(a)
     if a.ndim != 2 or a.shape[1:] != b.shape[1:] or not a.numel() or not b.numel():
         raise ValueError(
             f"k_reciprocal: queries {list(a.shape)} and gallery {list(b.shape)} came, [Q, D] and "
-            "[G, D] without a zero are needed; give one descriptor of the same length per tracklet"
+            "[G, D], none of them 0, are needed; give one descriptor of one length per tracklet"
         )
     for name, x in (("query", a), ("gallery", b)):
         lengths = torch.linalg.vector_norm(x, dim=1).square()
@@ -39,7 +45,7 @@ def _join(
                 "first layer that puts them out"
             )
     x = torch.cat([a, b])
-    if (x == x[0]).all():
+    if not (x - x[0]).square_().any():
         raise ValueError(
             f"k_reciprocal: all {len(x)} descriptors are the same, two different ones are needed; "
             "the network that made them has collapsed"
@@ -140,7 +146,7 @@ def _jaccard(weights: csr_array, n_queries: int, dtype: np.dtype) -> Float[np.nd
         distances[i] = 1 - shared / (2 - shared)
     return distances
 
-# %% ../../nbs/2_retrieval/22_rerank.ipynb #056cd3684
+# %% ../../nbs/2_retrieval/22_rerank.ipynb #056cd53f4
 def k_reciprocal(
     queries: Shaped[np.ndarray | Tensor, "Q D"],  # one descriptor per query tracklet
     gallery: Shaped[np.ndarray | Tensor, "G D"],  # one descriptor per gallery tracklet
@@ -148,7 +154,7 @@ def k_reciprocal(
     k2: int = 6,  # nearest tracklets, itself counted, whose rows are averaged; 1: none; up to k1
     blend: float = 0.3,  # share of the original distance, 0 to 1; lambda in the paper
 ) -> Float[np.ndarray | Tensor, "Q G"]:  # an array or a tensor, as `queries` is; small is alike
-    "Distances re-ranked by k-reciprocal neighbours (Zhong et al. 2017), with memory for Q x G."
+    "Distances re-ranked by k-reciprocal neighbours (Zhong et al. 2017); all pairs are never held."
     x, n_queries = _join(queries, gallery), len(queries)
     _check_knobs(len(x), k1, k2, blend)
     neighbours, farthest = _nearest(x, k1 + 1)
