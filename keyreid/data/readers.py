@@ -27,7 +27,7 @@ from .mars import MARS_COUNTS, read_mars
 from .pairs import ILIDS_VID_COUNTS, PRID2011_COUNTS, read_ilids_vid, read_prid2011
 from ..tracklets import Benchmark, Tracklet
 
-# %% ../../nbs/1_data/16_readers.ipynb #d67cceb0
+# %% ../../nbs/1_data/16_readers.ipynb #97c139a1
 DUKE_COUNTS = {  # people, cameras, tracklets, frames; 408 people of the gallery are distractors
     "train": (702, None, 2196, 369656),
     "query": (702, None, 702, 111848),
@@ -35,20 +35,20 @@ DUKE_COUNTS = {  # people, cameras, tracklets, frames; 408 people of the gallery
 }
 DUKE_NAME = re.compile(r"([0-9]{4})_?C([1-8])_?F[0-9]+_?[XD][0-9]+\.jpg")
 WITHDRAWN = (
-    "DukeMTMC was withdrawn by its authors in 2019: the people in it were never asked. "
-    "Do not pass it on, show no faces, and ask yourself whether you need it"
+    "DukeMTMC was withdrawn by its authors in 2019, for the people in it were never asked; "
+    "do not pass it on, show no faces, and ask yourself whether you need it"
 )
 
 
 def _duke_tracklet(home: Path) -> Tracklet:
     "The tracklet in the folder `home`; person and camera are in the name of each frame."
-    names, who = list_pictures(home, "read_duke_video"), "read_duke_video"
+    names = list_pictures(home, "read_duke_video")
     found = [DUKE_NAME.fullmatch(name) for name in names]
     for name, match in zip(names, found, strict=True):
         if match is None or match[1] != home.parent.name or match[2] != found[0][2]:
             raise ValueError(
-                f"{who}: {home / name} came, needed is a name like {home.parent.name}_C6_F0099_"
-                "X30823.jpg with the person of its folder and one camera; restore the folder"
+                f"read_duke_video: {home / name} came, needed is {home.parent.name}_C6_F9_X1.jpg "
+                "and so on, the person of the folder and one camera; restore the folder"
             )
     return Tracklet(int(found[0][1]), int(found[0][2]) - 1, tuple(home / n for n in names))
 
@@ -70,7 +70,7 @@ def read_duke_video(
     duke = Benchmark("duke_video", **parts, root=home)
     return replace(duke, notes=(WITHDRAWN, *compare_counts("Duke", DUKE_COUNTS, duke.counts())))
 
-# %% ../../nbs/1_data/16_readers.ipynb #9ba87c1f
+# %% ../../nbs/1_data/16_readers.ipynb #a490635e
 LS_VID_COUNTS = {
     "train": (842, None, 2831, None),
     "query": (None, None, 3504, None),
@@ -78,11 +78,8 @@ LS_VID_COUNTS = {
 }
 LS_VID_LINE = re.compile(r"(?:\./)?((?:[\w-]+/)+)([\w-]+) +([0-9]+)")  # folder/stem 7
 LS_VID_NAME = re.compile(r"[^_]+_[^_]+_([0-9]+)_[^_]+")  # 0007_0003_05_0001.jpg
-LS_VID_QUERY = [
-    f"{folder}/{name}"
-    for name in ("info_test.mat", "query.npy")
-    for folder in ("test/data", "info/data", "test")
-]
+LS_VID_QUERY = [f"{folder}/info_test.mat" for folder in ("test/data", "info/data", "test")]
+LS_VID_QUERY += [f"{folder}/query.npy" for folder in ("test/data", "info/data", "test")]
 
 
 def _ls_vid_camera(names: Sequence[str], stem: Path) -> int:
@@ -128,21 +125,21 @@ def _ls_vid_part(home: Path, part: str) -> list[Tracklet]:
         tracklets.append(Tracklet(pid, camid, tuple(home / folder / n for n in names)))
     return tracklets
 
-# %% ../../nbs/1_data/16_readers.ipynb #26608c0f
+# %% ../../nbs/1_data/16_readers.ipynb #df6db112
 def read_ls_vid(
     root: Path | str,  # the folder LS-VID (list_sequence, tracklet_train, ...) or the one it is in
 ) -> Benchmark:
     "LS-VID (Li et al. 2019); the queries stay in the gallery."
     who = "read_ls_vid"
     holds = ("list_sequence", "info", "tracklet_train", "tracklet_test")
-    home = find_home(Path(root), ("LS-VID", "LSVID", "lsvid"), holds, who)
+    home = find_home(Path(root), ("LS-VID", "LSVID"), holds, who)
     train, test = _ls_vid_part(home, "train"), _ls_vid_part(home, "test")
     path = find_file([home / name for name in LS_VID_QUERY], who)
     query = [test[row] for row in read_rows(path, "query", len(test), who)]
     vid = Benchmark("ls_vid", train, query, test, home)
     return replace(vid, notes=tuple(compare_counts("LS-VID", LS_VID_COUNTS, vid.counts())))
 
-# %% ../../nbs/1_data/16_readers.ipynb #be5c0454
+# %% ../../nbs/1_data/16_readers.ipynb #6e83b336
 TREE = "<root>/<train | query | gallery>/<pid>/<camid>/<tracklet>/<frames>"
 
 
@@ -154,9 +151,8 @@ def read_folders(
     found = {part: _find_tracklets(root / part) for part in ("train", "query", "gallery")}
     if not any(found.values()):
         raise FileNotFoundError(f"read_folders: {root} holds no tracklet; arrange it as {TREE}")
-    names = [name for part in found.values() for name in part]
-    pids = _to_numbers({pid for pid, _, _ in names}, keep=True)
-    camids = _to_numbers({camid for _, camid, _ in names}, keep=False)
+    pids = _to_numbers({pid for part in found.values() for pid, _, _ in part}, keep=True)
+    camids = _to_numbers({camid for part in found.values() for _, camid, _ in part}, keep=False)
     parts = {
         part: [Tracklet(pids[p], camids[c], frames) for (p, c, _), frames in tracklets.items()]
         for part, tracklets in found.items()
