@@ -7,10 +7,11 @@ Docs: https://keyreid.github.io/keyreid/1_data/audit.html.md"""
 # %% auto #0
 __all__ = ['spread', 'Audit', 'audit']
 
-# %% ../../nbs/1_data/16a_audit.ipynb #f2fd1e9d
+# %% ../../nbs/1_data/16a_audit.ipynb #097c474a
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def spread(
     size = n if n_sample is None else min(n, n_sample)
     return np.linspace(0, max(n - 1, 0), size).round().astype(np.int64)
 
-# %% ../../nbs/1_data/16a_audit.ipynb #def781a9
+# %% ../../nbs/1_data/16a_audit.ipynb #0b1e4341
 @dataclass(frozen=True)
 class Audit:
     "What was seen in a copy of a data set."
@@ -51,7 +52,7 @@ class Audit:
     tried: list[Path]  # frames that were decoded, or should have been
     broken: list[str]  # what was said about those that do not decode
 
-    @property
+    @cached_property
     def troubles(self) -> list[str]:
         "What is wrong, a sentence each; none if the copy is whole as far as it was seen."
         known = self.benchmark.notes if self.kind == "folders" else (WITHDRAWN,)
