@@ -377,8 +377,6 @@ def test_a_broken_tree_gives_one_sentence(worlds, tmp_path, layout, damage, sent
 def test_a_folder_that_may_not_be_listed_is_named(worlds, layout, monkeypatch):
     read, root = READERS[KINDS[layout]][0], worlds[layout]
     home = read(root).train[0].frames[0].parent
-    for path in root.rglob("train_name.txt"):
-        path.rename(path.with_suffix(".kept"))
     as_it_is = os.listdir
 
     def listdir(folder):
@@ -387,12 +385,9 @@ def test_a_folder_that_may_not_be_listed_is_named(worlds, layout, monkeypatch):
         return as_it_is(folder)
 
     monkeypatch.setattr(os, "listdir", listdir)
-    try:
-        with pytest.raises(OSError, match=rf"read_\w+: {home} cannot be listed \(Permission"):
-            read(root)
-    finally:
-        for path in root.rglob("train_name.kept"):
-            path.rename(path.with_suffix(".txt"))
+    with pytest.raises(OSError, match="Permission denied") as refused:
+        read(root)
+    assert str(home) in str(refused.value)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
