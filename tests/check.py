@@ -83,6 +83,7 @@ def make_environment(
         "PYTHONPATH": str(copy),
         "PLOTLY_RENDERER": "plotly_mimetype",  # the default stores 5 MB a figure
         "OMP_NUM_THREADS": "1",  # two notebooks run at a time
+        "KEYREID_METADATA": kept.get("KEYREID_METADATA", str(ROOT.parent / "shared" / "metadata")),
         "HF_HUB_OFFLINE": "1",  # no check may need a download
         "HYPOTHESIS_STORAGE_DIRECTORY": str(copy.parent / "hypothesis"),
         "IPYTHONDIR": str(copy.parent / "ipython"),
