@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 HEAVY = {"plotly", "ipywidgets", "papermill", "fastcore", "nbdev", "nbconvert", "IPython",
-         "jupyterlab", "ipykernel", "pandas", "sklearn", "beartype"}  # fmt: skip
+         "jupyterlab", "ipykernel", "pandas", "sklearn", "beartype", "faiss",
+         "pyarrow"}  # fmt: skip
 MAY = {"figures", "explore", "runs", "practice"}
 
 BLOCKED = """
