@@ -19,10 +19,10 @@ demo: .venv/.installed-book ## train a small model on synthetic walkers and show
 test: .venv/.installed-dev ## run every check: style, export, notebooks, tests, experiments, pages
 	.venv/bin/python tests/check.py $(ARGS)
 
-lab: .venv/.installed-book ## open the book in JupyterLab
+lab: .venv/.installed-lab ## open the book in JupyterLab
 	.venv/bin/jupyter-lab nbs/index.ipynb $(ARGS)
 
-docs: quarto .venv/.installed-book ## draw the book as a web site in _docs (needs Quarto)
+docs: quarto .venv/.installed-lab ## draw the book as a web site in _docs (needs Quarto)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" nbdev-docs $(ARGS)
 	@echo "The book is drawn: open _docs/index.html"
 
@@ -37,12 +37,12 @@ quarto:
 	    "get it from https://quarto.org/docs/get-started and run make docs again"; exit 1; }
 
 # One folder .venv for everything. A stamp says which extra of pyproject.toml is installed in it;
-# dev contains book. Versions come from constraints.txt, so that two machines get the same.
+# dev contains lab, and lab contains book. Versions come from constraints.txt, so that two machines get the same.
 .venv/.installed-%: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing keyreid[$*] into .venv: two minutes and 6 GB on a fast line, once"
 	.venv/bin/python -m pip install --no-user --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[$*]'
-	@touch $(if $(filter dev,$*),.venv/.installed-book) $@
+	@touch $(addprefix .venv/.installed-,$(if $(filter dev,$*),lab) $(if $(filter dev lab,$*),book) $*)
 
 .venv/bin/python:
 	@for python in $(PYTHON) $(if $(PYTHON),,python3 python3.13 python3.12 python3.11 python3.14); do \
