@@ -41,10 +41,10 @@ class Notebook:
         return next((match[1] for match in named if match), None)
 
     @property
-    def number(self) -> int | None:
-        "The place in the reading order; None for a page without a number."
-        match = re.match(r"(\d+)_", self.path.name)
-        return int(match[1]) if match else None
+    def number(self) -> tuple[int, str] | None:
+        "The place in the reading order, (15, 'a') for 15a; None for a page without a number."
+        match = re.match(r"(\d+)([a-z]?)_", self.path.name)
+        return (int(match[1]), match[2]) if match else None
 
     @property
     def is_skipped(self) -> bool:
@@ -140,8 +140,9 @@ def name_complaints(
         if notebook.number is None or path.parts[0] == "experiments":
             continue
         if notebook.number in seen:
+            number, letter = notebook.number
             complaints.append(
-                f"{path}: number {notebook.number} is taken by {seen[notebook.number]}"
+                f"{path}: number {number}{letter} is taken by {seen[notebook.number]}"
             )
         seen[notebook.number] = path
         chapter, name = path.parts[0].split("_", 1)[-1], path.stem.split("_", 1)[-1]

@@ -116,6 +116,41 @@ def test_bad_notebook_is_refused(nbs: Path, name: str, cells: list[dict], compla
     assert complaint in complaints_about(nbs)
 
 
+def letter_book(nbs: Path, name: str, imported: str) -> str:
+    "What the rules say about a book with one more notebook, `name`, that imports `imported`."
+    module = f"data.{Path(name).stem.partition('_')[2]}"
+    cells = [code(EXP + module), code(f"#| export\nfrom keyreid.{imported} import b")]
+    write(nbs / "1_data" / name, *cells)
+    return complaints_about(nbs)
+
+
+def test_a_letter_puts_a_notebook_between_two_numbers(nbs: Path):
+    assert letter_book(nbs, "10a_listings.ipynb", "data.readers") == ""
+    assert letter_book(nbs, "10b_mars.ipynb", "data.listings") == ""
+    assert letter_book(nbs, "11_audit.ipynb", "data.mars") == ""
+    numbers = [notebook.number for notebook in book.read_book(nbs / "1_data")]
+    assert numbers == [(10, ""), (10, "a"), (10, "b"), (11, "")] == sorted(numbers)
+
+
+@pytest.mark.parametrize(
+    ("name", "imported", "complaint"),
+    [
+        ("09z_early.ipynb", "data.readers", "keyreid.data.readers.b, which stands in no earlier"),
+        ("10a_early.ipynb", "data.late", "keyreid.data.late.b, which stands in no earlier"),
+        ("10b_again.ipynb", "data.readers", "number 10b is taken by 1_data/10b_a.ipynb"),
+    ],
+)
+def test_a_letter_is_part_of_the_number(nbs: Path, name: str, imported: str, complaint: str):
+    write(nbs / "1_data/10b_a.ipynb", code(EXP + "data.a"))
+    write(nbs / "1_data/10c_late.ipynb", code(EXP + "data.late"))
+    assert complaint in letter_book(nbs, name, imported)
+
+
+def test_a_notebook_with_a_letter_has_its_place(nbs: Path):
+    write(nbs / "1_data/10a_listings.ipynb", code(EXP + "data.other"))
+    assert "default_exp is data.other, but its place is data.listings" in complaints_about(nbs)
+
+
 def test_export_is_compared(tmp_path: Path):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for folder, files in ((ours, "same edited stale"), (theirs, "same edited new")):
