@@ -8,7 +8,7 @@ Docs: https://keyreid.github.io/keyreid/2_retrieval/protocols.html.md"""
 __all__ = ['PROTOCOLS', 'TrackTable', 'one_per_tracklet', 'one_per_frame', 'Setup', 'Question', 'ask_by', 'Pairs', 'count_pairs',
            'score_by', 'side_by_side', 'to_table', 'show_cmc', 'over_splits']
 
-# %% ../../nbs/2_retrieval/24_protocols.ipynb #1947dfb5
+# %% ../../nbs/2_retrieval/24_protocols.ipynb #8d7ed9f2
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -19,13 +19,8 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from ..figures import show_curves
-from keyreid.retrieval.metrics import (
-    Protocol,
-    Scores,
-    evaluate_features,
-    official,
-    same_camera_kept,
-)
+from .metrics import Protocol, Scores, evaluate_features
+from .rankings import official, same_camera_kept
 from ..tracklets import JUNK
 
 # %% ../../nbs/2_retrieval/24_protocols.ipynb #7f9b22d0
