@@ -7,7 +7,7 @@ Docs: https://keyreid.github.io/keyreid/2_retrieval/open_set.html.md"""
 # %% auto #0
 __all__ = ['Bags', 'split_pairs', 'show_pairs', 'Curve', 'accept_rates', 'threshold_at', 'Named', 'identification_rate']
 
-# %% ../../nbs/2_retrieval/25_open_set.ipynb #5174c9f2
+# %% ../../nbs/2_retrieval/25_open_set.ipynb #e231baa4
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ..figures import RIGHT, WRONG
-from .metrics import Labels, Protocol, evaluate, official
+from .metrics import Labels, Protocol, evaluate
+from .rankings import official
 
 # %% ../../nbs/2_retrieval/25_open_set.ipynb #13d17b41
 class Bags(NamedTuple):
@@ -60,7 +61,7 @@ def split_pairs(
             bag.append(row[mask])
     return Bags(*(np.concatenate([*bag, np.empty(0)]) for bag in bags))
 
-# %% ../../nbs/2_retrieval/25_open_set.ipynb #fcb7e1ec
+# %% ../../nbs/2_retrieval/25_open_set.ipynb #12667d11
 def show_pairs(
     bags: Bags,
     threshold: float | None = None,  # distance at which a line is drawn
@@ -83,7 +84,7 @@ def show_pairs(
         title_text=title, xaxis_title_text="distance", yaxis_title_text="density, per unit"
     )
 
-# %% ../../nbs/2_retrieval/25_open_set.ipynb #04367e31
+# %% ../../nbs/2_retrieval/25_open_set.ipynb #7ff80681
 class Curve(NamedTuple):
     "Rates over thresholds; a pair is accepted if its distance is at most the threshold."
 
@@ -107,7 +108,7 @@ def accept_rates(
     true, false = (bag.searchsorted(thresholds, side="right") / len(bag) for bag in bags)
     return Curve(thresholds, false, true)
 
-# %% ../../nbs/2_retrieval/25_open_set.ipynb #32014633
+# %% ../../nbs/2_retrieval/25_open_set.ipynb #dab700e9
 def threshold_at(
     false_accept_rate: float,  # largest share of impostors that may be accepted, in [0, 1]
     impostor: Shaped[np.ndarray, "m"],  # distances of impostors: pairs, or nearest strangers
@@ -125,7 +126,7 @@ def threshold_at(
     upper = values[n_allowed] if n_allowed < len(values) else np.inf
     return float(np.nextafter(upper, -np.inf))
 
-# %% ../../nbs/2_retrieval/25_open_set.ipynb #f99b0d9e
+# %% ../../nbs/2_retrieval/25_open_set.ipynb #afc3d44d
 class Named(NamedTuple):
     "Result of a search with a threshold."
 
