@@ -38,6 +38,20 @@ def same_camera_kept(
     return is_person & counts, ~is_person & counts
 
 # %% ../../nbs/2_retrieval/19b_rankings.ipynb #537bdb2d
+def _count_ahead(
+    rivals: Shaped[np.ndarray, "m"], hits: Shaped[np.ndarray, "n"]
+) -> tuple[np.ndarray, np.ndarray]:
+    "How many rivals are not farther away than each hit, and how many are nearer."
+    if len(hits) < 50 and len(rivals) > 1000:  # a look at all for each hit, cheaper than a sort
+        looks = [
+            [np.count_nonzero(is_ahead(rivals, h)) for h in hits]
+            for is_ahead in (np.less_equal, np.less)
+        ]
+        return np.array(looks[0]), np.array(looks[1])
+    rivals = np.sort(rivals)
+    return rivals.searchsorted(hits, side="right"), rivals.searchsorted(hits)
+
+
 def hit_ranks(
     right: Shaped[np.ndarray, "n"],  # distances of the right answers to one query
     others: Shaped[np.ndarray, "m"],  # distances of the wrong ones; NaN does not count
@@ -46,10 +60,8 @@ def hit_ranks(
     hits = np.sort(right)
     if not len(hits):
         return np.arange(0), False
-    rivals = np.sort(others[others <= hits[-1]])
-    ahead = rivals.searchsorted(hits, side="right")
-    has_tie = bool((ahead > rivals.searchsorted(hits)).any())
-    return np.arange(1, len(hits) + 1) + ahead, has_tie
+    not_farther, nearer = _count_ahead(others[others <= hits[-1]], hits)
+    return np.arange(1, len(hits) + 1) + not_farther, bool((not_farther > nearer).any())
 
 # %% ../../nbs/2_retrieval/19b_rankings.ipynb #0c724f1e
 def _precision(found: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
