@@ -7,15 +7,13 @@ Docs: https://keyreid.github.io/keyreid/2_retrieval/open_set.html.md"""
 # %% auto #0
 __all__ = ['Bags', 'split_pairs', 'show_pairs', 'Curve', 'accept_rates', 'threshold_at', 'Named', 'identification_rate']
 
-# %% ../../nbs/2_retrieval/25_open_set.ipynb #e231baa4
+# %% ../../nbs/2_retrieval/25_open_set.ipynb #d41500ad
 from typing import NamedTuple
 
 import numpy as np
-import plotly.graph_objects as go
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from ..figures import RIGHT, WRONG
 from .metrics import Labels, Protocol, evaluate
 from .rankings import official
 
@@ -61,13 +59,17 @@ def split_pairs(
             bag.append(row[mask])
     return Bags(*(np.concatenate([*bag, np.empty(0)]) for bag in bags))
 
-# %% ../../nbs/2_retrieval/25_open_set.ipynb #12667d11
+# %% ../../nbs/2_retrieval/25_open_set.ipynb #3f931513
 def show_pairs(
     bags: Bags,
     threshold: float | None = None,  # distance at which a line is drawn
     n_bins: int = 60,
-) -> go.Figure:
-    "The histograms of genuine and impostor distances, each with area 1."
+):
+    "A figure: the histograms of genuine and impostor distances, each with area 1."
+    import plotly.graph_objects as go
+
+    from keyreid.figures import RIGHT, WRONG
+
     every = np.concatenate(bags)
     edges = np.linspace(every.min(), every.max() + 1e-9, n_bins + 1)
     figure = go.Figure()

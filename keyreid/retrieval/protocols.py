@@ -8,17 +8,15 @@ Docs: https://keyreid.github.io/keyreid/2_retrieval/protocols.html.md"""
 __all__ = ['PROTOCOLS', 'TrackTable', 'one_per_tracklet', 'one_per_frame', 'Setup', 'Question', 'ask_by', 'Pairs', 'count_pairs',
            'score_by', 'side_by_side', 'to_table', 'show_cmc', 'over_splits']
 
-# %% ../../nbs/2_retrieval/24_protocols.ipynb #8d7ed9f2
+# %% ../../nbs/2_retrieval/24_protocols.ipynb #0ecd8414
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import plotly.graph_objects as go
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from ..figures import show_curves
 from .metrics import Protocol, Scores, evaluate_features
 from .rankings import official, same_camera_kept
 from ..tracklets import JUNK
@@ -177,12 +175,14 @@ def to_table(
 
     return pd.concat([s.to_frame() for s in scores], ignore_index=True)
 
-# %% ../../nbs/2_retrieval/24_protocols.ipynb #f3ff6c89
+# %% ../../nbs/2_retrieval/24_protocols.ipynb #bd90a861
 def show_cmc(
     scores: Sequence[Scores],
     n_ranks: int = 20,
-) -> go.Figure:
-    "Share of valid queries with a right answer up to each rank, one curve per protocol."
+):
+    "A figure: share of valid queries with a right answer up to each rank, a curve per protocol."
+    from keyreid.figures import show_curves
+
     ranks = np.arange(1, n_ranks + 1)
     curves = {}
     for s in scores:
