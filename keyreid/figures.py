@@ -78,14 +78,14 @@ CHAPTERS = {  # column and row in the strip, notebooks
     "data": (
         1,
         0.5,
-        "bodies drawing layouts passages walkers frames readers clips transforms batches",
+        "bodies drawing layouts passages walkers frames readers audit clips transforms batches",
     ),
     "appearance": (2, 0, "vit pretrained heads resnet aggregators bicnet"),
     "pose": (2, 1, "estimators cache skeletons heatmaps"),
     "parts": (3, 0, "kps tcss branches keyreid"),
     "posegraph": (3, 1, "gcn recurrent_gcn baselines dual_attention pose_aided"),
     "learning": (4, 0.5, "losses objective states checkpoints devices schedule trainer embedding"),
-    "retrieval": (5, 0.5, "metrics baseline rerank search protocols"),
+    "retrieval": (5, 0.5, "rankings metrics baseline rerank search protocols open_set confidence"),
     "explore": (6, 0, ""),
     "runs": (6, 1, "parameters report runs cli"),
 }

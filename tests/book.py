@@ -296,6 +296,22 @@ def sidebar_complaints(
     return [f"_quarto.yml: {complaint}" for complaint in complaints]
 
 
+def index_complaints(
+    nbs: Path,  # folder of notebooks
+) -> list[str]:
+    "Notebooks whose title and question the index of the book does not give."
+    index = "\n".join(source(cell) for cell in read_book(nbs / "index.ipynb")[0].cells)
+    complaints = []
+    for notebook in read_book(nbs):
+        path, head = notebook.path.relative_to(nbs).as_posix(), source(notebook.cells[0])
+        title, question = (
+            m[1] if (m := re.search(rf"^{mark} (.+)$", head, re.M)) else "" for mark in "#>"
+        )
+        if path != "index.ipynb" and f"[{title}]({path}) | {question} |" not in index:
+            complaints.append(f"index.ipynb: the table lacks `| [{title}]({path}) | {question} |`")
+    return complaints
+
+
 def public_names(
     notebook: Notebook,
 ) -> set[str]:

@@ -287,6 +287,7 @@ def pages(bench: Bench) -> str:
     "The web site, up to the point where Quarto draws it."
     nbs, staged = bench.copy / "nbs", bench.copy / "_proc"
     demand_none(book.sidebar_complaints(ROOT / "_quarto.yml", ROOT / "nbs"))
+    demand_none(book.index_complaints(ROOT / "nbs"))
     if not (ROOT / "nbs" / "_quarto.yml").samefile(ROOT / "_quarto.yml"):
         raise CheckFailedError("nbs/_quarto.yml is not the symlink to ../_quarto.yml")
     bench.run("nbdev-proc-nbs", "--force", "--n-workers", "2")

@@ -227,3 +227,14 @@ def test_strip_keeps_what_can_be_printed(tmp_path: Path):
     stripped = strip_notebook(path.read_text())
     assert json.loads(stripped)["cells"][0]["outputs"] == kept
     assert strip_notebook(stripped) == stripped
+
+
+def test_the_index_is_compared(nbs: Path):
+    write(nbs / "0_start/00_settings.ipynb", prose("# Keys\n\n> Where?"))
+    (nbs / "1_data/10_readers.ipynb").unlink()
+    (nbs / "experiments/quick.ipynb").unlink()
+    row = "| 0 | [Keys](0_start/00_settings.ipynb) | Where? |"
+    write(nbs / "index.ipynb", prose("# Book"), prose(row))
+    assert book.index_complaints(nbs) == []
+    write(nbs / "index.ipynb", prose("# Book"), prose(row.replace("Where", "When")))
+    assert "the table lacks `| [Keys](0_start/00_settings" in book.index_complaints(nbs)[0]
