@@ -47,7 +47,7 @@ def shift_shuffle(
         )
     return values.index_select(axis, torch.as_tensor(order, device=values.device))
 
-# %% ../../nbs/5_parts/51_tcss.ipynb #8c102409
+# %% ../../nbs/5_parts/51_tcss.ipynb #63118041
 def inverse_order(
     order: Int[np.ndarray, "N"],  # each number from 0 to N - 1 once
 ) -> Int[np.ndarray, "N"]:  # at place i, where `order` put patch i
@@ -59,7 +59,7 @@ def inverse_order(
         )
     return np.argsort(order)
 
-# %% ../../nbs/5_parts/51_tcss.ipynb #81f5d459
+# %% ../../nbs/5_parts/51_tcss.ipynb #ca5df1cc
 def _refuse_torn_clips(who: str, tokens: Tensor, n_frames: int) -> None:
     "An error if the frames do not make whole clips."
     if n_frames < 1 or len(tokens) % n_frames:
@@ -77,7 +77,7 @@ def side_by_side(
     _refuse_torn_clips("side_by_side", tokens, n_frames)
     return rearrange(tokens, "(b t) n d -> b n (t d)", t=n_frames)
 
-# %% ../../nbs/5_parts/51_tcss.ipynb #7eb6566f
+# %% ../../nbs/5_parts/51_tcss.ipynb #34fb1f0b
 def released_view(
     tokens: Shaped[Tensor, "BT N D"],  # of all frames, class token included as released
     n_frames: int,  # T, frames in a clip
@@ -90,7 +90,7 @@ def released_view(
 
 ARRANGEMENTS = {"paper": side_by_side, "released": released_view}
 
-# %% ../../nbs/5_parts/51_tcss.ipynb #21d14b94
+# %% ../../nbs/5_parts/51_tcss.ipynb #9af3377b
 def token_origins(
     arrange: Callable[[Tensor, int], Tensor],  # side_by_side or released_view
     n_patches: int,  # patches per frame, class token not counted
