@@ -21,7 +21,7 @@ from keyreid.settings import rng_at
 
 # One process imports torch, and each saver is a fork of it.
 SAVERS = multiprocessing.get_context("forkserver")
-SAVERS.set_forkserver_preload(["keyreid.retrieval.search"])
+SAVERS.set_forkserver_preload(["keyreid.runs.runs", "keyreid.retrieval.search"])
 WIDTH = 32
 
 
