@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from keyreid.appearance.aggregators import AveragePool, ClipEncoder
+from keyreid.appearance.backbones import small_vit
 from keyreid.appearance.heads import BNNeck
-from keyreid.appearance.vit import small_vit
 from keyreid.data.batches import train_loader
 from keyreid.data.readers import read_mars
 from keyreid.data.transforms import Augment
