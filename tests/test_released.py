@@ -186,6 +186,38 @@ def test_block_is_timms():
     torch.testing.assert_close(block(x), other(x))
 
 
+def test_tokens_before_the_first_block():
+    "Every token gets its place, and three times the camera's row; patches are read row by row."
+    torch.manual_seed(5)
+    base = ReleasedReading(**SMALL | {"depth": 1}).base  # the last block is not run: here none
+    frames, camids = torch.randn(3, 3, 256, 128), torch.tensor([2, 0, 1])
+    tokens, kernel = base(frames, camids), base.patch_embed.proj.weight
+    for f, (row, column) in enumerate([(0, 1), (15, 7), (7, 2)]):
+        patch = frames[f, :, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+        expected = (kernel * patch).sum((1, 2, 3)) + base.patch_embed.proj.bias
+        place, camera = 1 + 8 * row + column, 3 * base.Cam[camids[f], 0]
+        torch.testing.assert_close(tokens[f, place], expected + base.pos_embed[0, place] + camera)
+        class_token = base.cls_token[0, 0] + base.pos_embed[0, 0] + camera
+        torch.testing.assert_close(tokens[f, 0], class_token)
+
+
+def test_what_the_part_block_reads(small: ReleasedReading):
+    "Place i holds four tokens that lie side by side in memory, times the weight of patch i."
+    numbers = torch.arange(2 * 516.0).reshape(8, 129, 1).expand(8, 129, 24)
+    weights, read = torch.randn(2, 128, 6), []
+    hook = small.b2.register_forward_pre_hook(lambda _, x: read.append(x[0][..., ::24]))
+    small.parts(numbers, weights)
+    hook.remove()
+    four = torch.arange(4.0)
+    for k, rows in enumerate(read):
+        for b in range(2):
+            torch.testing.assert_close(rows[b, 0], 516 * b + four)
+            for i, row in enumerate(released_order()):
+                expected = weights[b, i, k] * (516 * b + 4 * row + four)
+                torch.testing.assert_close(rows[b, 1 + i], expected)
+    assert len(read) == 6
+
+
 def test_drop_path_keeps_the_mean():
     torch.manual_seed(3)
     block = ReleasedReading(**SMALL).base.blocks[2]
