@@ -112,7 +112,8 @@ def _timm_vit(
         )
     options = dict(img_size=image_size, num_classes=0, drop_path_rate=drop_path)
     vit = timm.create_model(name, **options)
-    if stride is not None and vit.patch_embed.patch_size != (stride, stride):
+    is_usual = stride is None or vit.patch_embed.patch_size == (stride, stride)
+    if not is_usual and vit.patch_embed.num_patches:  # a frame without a patch is refused later
         _overlap(vit, stride, name)
     return vit
 
@@ -127,7 +128,7 @@ def _overlap(
     size, patch = embed.img_size, embed.patch_size
     can = isinstance(vit, VisionTransformer | Eva) and isinstance(embed, PatchEmbed)
     _refuse_stride(name, stride, min(patch) if can else 0)
-    grid = [max((n - p) // stride + 1, 1) for n, p in zip(size, patch, strict=True)]
+    grid = [(n - p) // stride + 1 for n, p in zip(size, patch, strict=True)]
     vit.set_input_size([g * p for g, p in zip(grid, patch, strict=True)])  # tables for that grid
     embed.img_size, embed.proj.stride, embed.strict_img_size = size, (stride, stride), True
     if vit.pos_embed is not None:
@@ -135,10 +136,10 @@ def _overlap(
 
 
 def _refuse_stride(name: str, stride: int | None, largest: int = 0) -> None:
-    "Stop if patches cannot overlap, or would leave gaps."
+    "Stop if patches would leave gaps, or if nothing but a stem of its own cuts them."
     if stride is not None and not 1 <= stride <= largest:
+        needed = f"1 to {largest} is needed" if largest else "its patches cannot overlap"
         raise ValueError(
-            f"create_vit: a stride of {stride} pixels came for {name}, "
-            + (f"1 to {largest} is needed; " if largest else "whose patches cannot overlap; ")
-            + "choose one, or leave stride at None"
+            f"create_vit: a stride of {stride} pixels came for {name}, {needed}; "
+            "choose another, or leave stride at None for patches side by side"
         )

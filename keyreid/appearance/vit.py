@@ -72,6 +72,7 @@ class FrameViT(nn.Module):
         self.blocks, self.norm, self.cameras = vit.blocks, vit.norm, cameras
         self.pool, self.name, self.width = pool, name, vit.embed_dim
         self.n_prefix = vit.num_prefix_tokens  # class token and registers, before the patches
+        self.n_unplaced = self.n_prefix if vit.no_embed_class else 0  # those without a position
         self.image_size, self.grid = vit.patch_embed.img_size, vit.patch_embed.grid_size
         self.patch_size, self.stride = _patch_sizes(vit.patch_embed)
         rope = getattr(vit, "rope", None)  # rotary positions: one table for all blocks
@@ -91,8 +92,7 @@ class FrameViT(nn.Module):
         prefix = [t.expand(len(frames), -1, -1) for t in prefix]
         tokens = torch.cat([*prefix, patches], dim=1)
         if self.pos_embed is not None:
-            placeless = tokens.shape[1] - self.pos_embed.shape[1]
-            tokens = tokens + F.pad(self.pos_embed, (0, 0, placeless, 0))
+            tokens = tokens + F.pad(self.pos_embed, (0, 0, self.n_unplaced, 0))
         if self.cameras is not None:
             unknown = torch.full((len(frames),), -1, device=frames.device)
             tokens = self.cameras(tokens, unknown if camids is None else camids)
