@@ -78,6 +78,7 @@ class FrameViT(nn.Module):
         rope = getattr(vit, "rope", None)  # rotary positions: one table for all blocks
         table = None if rope is None else rope.eval().get_embed(self.grid)
         self.register_buffer("rope", table, persistent=False)
+        self.register_buffer("pixels", _pixel_scale(vit), persistent=False)
         self.checkpointing = False  # True: blocks are computed twice, which saves memory
 
     def to_tokens(
@@ -87,6 +88,8 @@ class FrameViT(nn.Module):
     ) -> Float[Tensor, "B tokens D"]:
         "Class token, registers and patches with their positions, as they enter the first block."
         _refuse_other_frames(frames, self.image_size)
+        if self.pixels is not None:
+            frames = frames * self.pixels[0] + self.pixels[1]
         patches = rearrange(self.patch_embed(frames), "b ... d -> b (...) d")
         prefix = [t for t in (self.cls_token, self.reg_token) if t is not None]
         prefix = [t.expand(len(frames), -1, -1) for t in prefix]
@@ -139,6 +142,15 @@ def _patch_sizes(embed: nn.Module) -> tuple[tuple[int, int], tuple[int, int]]:
         return embed.patch_size, embed.proj.stride
     whole = tuple(n // g for n, g in zip(embed.img_size, embed.grid_size, strict=True))
     return whole, whole  # a stem of several layers
+
+
+def _pixel_scale(vit: nn.Module) -> Float[Tensor, "2 3 1 1"] | None:
+    "Factor and shift from the book's pixels, -1 to 1, to those of the weights; None: the same."
+    made_for = getattr(vit, "pretrained_cfg", {})
+    mean, spread = (torch.tensor(made_for.get(name) or [0.5] * 3) for name in ("mean", "std"))
+    if (mean == 0.5).all() and (spread == 0.5).all():
+        return None
+    return torch.stack([0.5 / spread, (0.5 - mean) / spread])[..., None, None]
 
 
 def _refuse_other_vits(vit: nn.Module, name: str) -> None:
