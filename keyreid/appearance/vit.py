@@ -147,9 +147,10 @@ def _patch_sizes(embed: nn.Module) -> tuple[tuple[int, int], tuple[int, int]]:
 def _pixel_scale(vit: nn.Module) -> Float[Tensor, "2 3 1 1"] | None:
     "Factor and shift from the book's pixels, -1 to 1, to those of the weights; None: the same."
     made_for = getattr(vit, "pretrained_cfg", {})
-    mean, spread = (torch.tensor(made_for.get(name) or [0.5] * 3) for name in ("mean", "std"))
-    if (mean == 0.5).all() and (spread == 0.5).all():
+    mean, spread = (tuple(made_for.get(name) or [0.5] * 3) for name in ("mean", "std"))
+    if {*mean, *spread} == {0.5}:
         return None
+    mean, spread = torch.tensor(mean), torch.tensor(spread)
     return torch.stack([0.5 / spread, (0.5 - mean) / spread])[..., None, None]
 
 
