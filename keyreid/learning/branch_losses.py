@@ -7,7 +7,7 @@ Docs: https://keyreid.github.io/keyreid/7_learning/branch_losses.html.md"""
 # %% auto #0
 __all__ = ['mix_branches', 'erased_attention_loss', 'BranchObjective', 'branch_outputs', 'add_centres']
 
-# %% ../../nbs/7_learning/70a_branch_losses.ipynb #4717a646
+# %% ../../nbs/7_learning/70a_branch_losses.ipynb #c2836d9f
 from collections.abc import Callable, Sequence
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..data.batches import Batch
 from .losses import CenterLoss, batch_hard_triplet, smooth_id_loss
 
-# %% ../../nbs/7_learning/70a_branch_losses.ipynb #59569d57
+# %% ../../nbs/7_learning/70a_branch_losses.ipynb #d4c19419
 def mix_branches(
     losses: Sequence[Float[Tensor, ""]],  # of the global branch first, then of the parts
     part_share: float = 0.25,  # weight of the parts together, in [0, 1]
@@ -26,7 +26,7 @@ def mix_branches(
     whole, *parts = losses
     return (1 - part_share) * whole + part_share * torch.stack(parts).mean()
 
-# %% ../../nbs/7_learning/70a_branch_losses.ipynb #40185e6a
+# %% ../../nbs/7_learning/70a_branch_losses.ipynb #1958416f
 def erased_attention_loss(
     scores: Float[Tensor, "B T"],  # attention of each frame before the softmax over time, >= 0
     erased: Bool[Tensor, "B T"],  # frames that lost a box
@@ -40,7 +40,7 @@ def erased_attention_loss(
     wide = torch.promote_types(scores.dtype, torch.float32)
     return (scores * erased).sum(1, dtype=wide).mean()
 
-# %% ../../nbs/7_learning/70a_branch_losses.ipynb #524a685d
+# %% ../../nbs/7_learning/70a_branch_losses.ipynb #3858002e
 class BranchObjective(nn.Module):
     "Identity, triplet, centre and attention loss of a whole and its parts (KeyRe-ID)."
 
@@ -101,7 +101,7 @@ class BranchObjective(nn.Module):
         own = ["n_parts", "part_share", "smoothing", "margin", "centre_weight", "erase_weight"]
         return ", ".join(f"{name}={getattr(self, name)}" for name in own)
 
-# %% ../../nbs/7_learning/70a_branch_losses.ipynb #56f4f492
+# %% ../../nbs/7_learning/70a_branch_losses.ipynb #8ffc3b5e
 def branch_outputs(
     model: nn.Module,  # training: (frames, part weights, camids) -> (logits, features, scores)
     batch: Batch,
@@ -111,7 +111,7 @@ def branch_outputs(
     answer = model(batch.frames, weigh(batch.joints), batch.camids)
     return (*answer, batch.erased) if model.training else answer
 
-# %% ../../nbs/7_learning/70a_branch_losses.ipynb #3ca8ae6e
+# %% ../../nbs/7_learning/70a_branch_losses.ipynb #311e29c1
 def add_centres(
     optimizer: torch.optim.Optimizer,  # of the model; gets one group more
     objective: BranchObjective,

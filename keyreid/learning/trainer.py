@@ -46,7 +46,8 @@ class Trainer:
         self.objective, self.loader, self.forward = objective, loader, forward
         self.config, self.accelerator, self.on_epoch = config, accelerator, on_epoch
         self.checkpoint, self.about = checkpoint, about or {}
-        self.learnt = objective if isinstance(objective, nn.Module) else nn.Module()  # by it
+        # what the objective learns is saved with the model; a function learns nothing
+        self.learnt = objective if isinstance(objective, nn.Module) else nn.Module()
         _require_known(self.learnt, optimizer)
         self.peaks = [group["lr"] for group in optimizer.param_groups]
         self.plan = {
