@@ -21,7 +21,8 @@ from tqdm import tqdm
 from ..data.batches import Batch
 from ..data.clips import test_windows
 from ..data.frames import read_frames
-from .trainer import Trainer, place
+from .progress import place
+from .trainer import Trainer
 from ..retrieval.metrics import evaluate_features
 from ..tracklets import Benchmark, Tracklet
 
