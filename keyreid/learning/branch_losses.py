@@ -24,6 +24,8 @@ def mix_branches(
 ) -> Float[Tensor, ""]:
     "The loss of the whole and the mean loss of the parts, mixed."
     whole, *parts = losses
+    if not parts:  # a model without parts
+        return whole
     return (1 - part_share) * whole + part_share * torch.stack(parts).mean()
 
 # %% ../../nbs/7_learning/70a_branch_losses.ipynb #1958416f

@@ -14,13 +14,12 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import torch
 from jaxtyping import Float32
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..data.batches import Batch
+from ..data.batches import Clip, collate, read_clip
 from ..data.clips import test_windows
-from ..data.frames import read_frames
 from .progress import place
 from .trainer import Trainer
 from ..retrieval.metrics import evaluate_features
@@ -36,22 +35,26 @@ class WindowDataset(Dataset):
         clip_length: int = 4,  # frames of a window
         size: tuple[int, int] = (256, 128),  # height and width, pixels
         max_windows: int | None = None,  # of a tracklet; None: all
+        joints: Callable | None = None,  # (tracklet, indices) -> [T, V, 3]; None: no joints
+        last: str = "cycle",  # a short last window: cycle its frames, or overlap the one before
     ):
-        self.tracklets, self.size = tracklets, size
+        self.tracklets, self.size, self.joints = tracklets, size, joints
         self.windows = [
             (i, window)
             for i, tracklet in enumerate(tracklets)
-            for window in test_windows(len(tracklet), clip_length, max_windows)
+            for window in test_windows(len(tracklet), clip_length, max_windows, last)
         ]
 
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, int, int]:
-        "Frames (uint8 [T, 3, H, W]), number of the tracklet, and its camera."
+    def __getitem__(self, place: int) -> Clip:
+        "A window as a clip; in place of a label stands the number of its tracklet."
         i, window = self.windows[place]
-        paths = [self.tracklets[i].frames[t] for t in window]
-        return read_frames(paths, self.size), i, self.tracklets[i].camid
+        tracklet = self.tracklets[i]
+        frames, joints = read_clip(tracklet, window, self.size, self.joints)
+        erased = torch.zeros(len(window), dtype=torch.bool)
+        return Clip(frames, i, tracklet.pid, tracklet.camid, joints, erased)
 
 # %% ../../nbs/7_learning/77_embedding.ipynb #9c969f1e
 @torch.inference_mode()
@@ -67,23 +70,27 @@ def embed_tracklets(
     forward: Callable = lambda model, batch: model(batch.frames),
     progress: bool = False,  # show a progress bar
     max_windows: int | None = None,  # of a tracklet; None: all
+    joints: Callable | None = None,  # (tracklet, indices) -> [T, V, 3]; None: no joints
+    last: str = "cycle",  # a short last window: cycle its frames, or overlap the one before
 ) -> Float32[np.ndarray, "N D"]:
     "One descriptor a tracklet: the mean over its windows."
     if not tracklets:
         raise ValueError("embed_tracklets: no tracklets came, at least one is needed")
-    dataset = WindowDataset(tracklets, clip_length, size, max_windows)
-    own = torch.Generator()  # a loader draws a number: not from the generator of a training
-    pin = torch.device(device).type == "cuda"
-    loader = DataLoader(dataset, batch_clips, num_workers=workers, generator=own, pin_memory=pin)
+    loader = DataLoader(
+        WindowDataset(tracklets, clip_length, size, max_windows, joints, last),
+        batch_clips,
+        num_workers=workers,
+        collate_fn=collate,
+        generator=torch.Generator(),  # a loader draws a number: not from that of a training
+        pin_memory=torch.device(device).type == "cuda",
+    )
     was_training = model.training
     model.eval()
     total, count = None, torch.zeros(len(tracklets), 1)
     with precision or nullcontext():
-        for frames, owners, camids in tqdm(
-            loader, desc="embedding", mininterval=1, disable=not progress
-        ):
-            batch = Batch(frames, torch.full_like(owners, -1), owners, camids).to(device)
-            descriptors = forward(model, batch).float().cpu()
+        for batch in tqdm(loader, desc="embedding", mininterval=1, disable=not progress):
+            owners = batch.labels
+            descriptors = forward(model, batch.to(device)).float().cpu()
             if total is None:
                 total = torch.zeros(len(tracklets), descriptors.shape[1])
             total.index_add_(0, owners, descriptors)
