@@ -1,7 +1,8 @@
 """Drop what no reader of the printed book can use from the stored outputs of notebooks.
 
-Live widgets (their ids change at every run), messages on standard error (progress bars, warnings)
-and empty results. Run it after `nbdev-clean`:
+Live widgets (their ids change at every run), messages on standard error (progress bars, warnings),
+empty results, and streams that only wipe a line (sliders do so before they draw). Run it after
+`nbdev-clean`:
 
     python tests/strip_outputs.py NOTEBOOK_OR_FOLDER ...
 """
@@ -18,7 +19,8 @@ def is_kept(
 ) -> bool:
     "Whether `output` says something on paper."
     if output["output_type"] == "stream":
-        return output["name"] != "stderr"
+        said = "".join(output["text"]).replace("\x1b[2K", "").strip()
+        return output["name"] != "stderr" and said != ""
     return "data" not in output or (bool(output["data"]) and WIDGET not in output["data"])
 
 

@@ -223,7 +223,9 @@ def test_strip_keeps_what_can_be_printed(tmp_path: Path):
     kept = [display("text/plain"), display(book.PLOTLY), stream("stdout", "3 tracklets")]
     empty = {"output_type": "execute_result", "data": {}, "metadata": {}}
     path = tmp_path / "a.ipynb"
-    write(path, code("x", *kept, display(WIDGET), stream("stderr", "10%"), empty), prose("y"))
+    wiped = stream("stdout", "\x1b[2K\r")
+    lost = [display(WIDGET), wiped, stream("stderr", "10%"), empty]
+    write(path, code("x", *kept, *lost), prose("y"))
     stripped = strip_notebook(path.read_text())
     assert json.loads(stripped)["cells"][0]["outputs"] == kept
     assert strip_notebook(stripped) == stripped

@@ -26,22 +26,23 @@ from .vit import FrameViT
 
 # %% ../../nbs/4_appearance/41_pretrained.ipynb #acac4ef4
 def resize_positions(
-    positions: Float[Tensor, "1 old_tokens D"],  # row 0 belongs to the class token
+    positions: Float[Tensor, "1 old_tokens D"],  # the first rows may belong to no patch
     grid: tuple[int, int],  # rows and columns of patches that are needed
     old_grid: tuple[int, int] | None = None,  # None: the table belongs to a square picture
+    n_prefix: int = 1,  # rows before the patches, as of the class token
 ) -> Float[Tensor, "1 tokens D"]:
-    "The position table for another grid: class row kept, the others mixed bilinearly."
-    n = positions.shape[1] - 1
+    "The position table for another grid: first rows kept, the others mixed bilinearly."
+    n = positions.shape[1] - n_prefix
     h, w = old_grid or (isqrt(n), isqrt(n))
     if h * w != n:
         raise ValueError(
             f"resize_positions: {n} patch rows came, {h} x {w} = {h * w} are needed; "
             "pass old_grid=(rows, columns) of the picture that the table was learned on"
         )
-    table = rearrange(positions[:, 1:], "1 (h w) d -> 1 d h w", h=h)
+    table = rearrange(positions[:, n_prefix:], "1 (h w) d -> 1 d h w", h=h)
     table = F.interpolate(table.float(), size=grid, mode="bilinear", align_corners=False)
     patches = rearrange(table, "1 d h w -> 1 (h w) d").to(positions)
-    return torch.cat([positions[:, :1], patches], dim=1)
+    return torch.cat([positions[:, :n_prefix], patches], dim=1)
 
 # %% ../../nbs/4_appearance/41_pretrained.ipynb #27f768d9
 def read_weights(
@@ -119,8 +120,9 @@ def load_weights(
         source, (state, old_grid) = backbone.name, _from_timm(backbone.name)
     else:
         source, state = Path(weights).name, read_weights(weights, prefix)
+    new = (*may_miss, "cameras.")  # no file of others knows our cameras
     missing = tuple(k for k in own if k not in state)
-    _refuse_strangers(source, own, state, [k for k in missing if not k.startswith(may_miss)])
+    _refuse_strangers(source, own, state, [k for k in missing if not k.startswith(new)])
     resized = _fit_positions(state, own, backbone.grid, old_grid)
     _refuse_other_shapes(source, own, state)
     backbone.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
@@ -144,13 +146,14 @@ def _fit_positions(
     state: dict[str, Tensor], own: dict[str, Tensor], grid: tuple[int, int], old_grid: tuple | None
 ) -> tuple[str, ...]:
     "Resize the position table of `state` if it is of another grid; what was done, if anything."
-    if "pos_embed" not in state:
+    if "pos_embed" not in state or "pos_embed" not in own:
         return ()
     rows = state["pos_embed"].shape[1]
     if old_grid in (None, grid) and rows == own["pos_embed"].shape[1]:
         return ()
-    state["pos_embed"] = resize_positions(state["pos_embed"], grid, old_grid)
-    h, w = old_grid or (isqrt(rows - 1), isqrt(rows - 1))
+    n_prefix = own["pos_embed"].shape[1] - grid[0] * grid[1]
+    state["pos_embed"] = resize_positions(state["pos_embed"], grid, old_grid, n_prefix)
+    h, w = old_grid or (isqrt(rows - n_prefix), isqrt(rows - n_prefix))
     return (f"pos_embed {h} x {w} -> {grid[0]} x {grid[1]}",)
 
 # %% ../../nbs/4_appearance/41_pretrained.ipynb #9db89d21

@@ -36,8 +36,11 @@ def test_windows(
     n_frames: int,  # frames of the tracklet, at least 1
     clip_length: int,  # T, frames of each window
     max_windows: int | None = None,  # None: all; else at most so many, spread over the tracklet
+    last: str = "cycle",  # a short last window: cycle its own frames, or overlap the one before
 ) -> list[Int64[np.ndarray, "T"]]:
-    "Consecutive windows of T frames; the last is filled by cycling its own frames."
+    "Consecutive windows of T frames, a short last one filled."
+    if last not in ("cycle", "overlap"):
+        raise ValueError(f"test_windows: last is {last!r}, needed is cycle or overlap")
     _check_lengths("test_windows", n_frames=n_frames, clip_length=clip_length)
     starts = np.arange(0, n_frames, clip_length)
     if max_windows is not None:
@@ -45,5 +48,7 @@ def test_windows(
         n_kept = min(max_windows, len(starts))
         middles = 2 * np.arange(n_kept) + 1  # of n_kept equal strips, in half strips
         starts = starts[middles * len(starts) // (2 * n_kept)]
+    if last == "overlap":
+        starts = np.minimum(starts, max(n_frames - clip_length, 0))
     steps = np.arange(clip_length)
     return [start + steps % min(clip_length, n_frames - start) for start in starts]

@@ -29,11 +29,13 @@ def _shares(
     n_patches: int,
     size: float,  # of a patch in this direction, pixels
     sigma: float,
+    step: float | None = None,  # from one patch to the next, pixels; None: `size`, side by side
 ) -> Float[Tensor, "F V n"]:
     "The mean of each joint's spot over each patch in a row, 1 for a joint in its middle."
-    edges = torch.arange(n_patches + 1, device=places.device) * size - 0.5
-    steps = torch.erf((edges - places[..., None]) / (sigma * sqrt(2))).diff()
-    return (steps / (2 * erf(size / (2 * sqrt(2) * sigma)))).clamp(0, 1)
+    begins = torch.arange(n_patches, device=places.device) * (step or size) - 0.5
+    edges = torch.stack([begins, begins + size]) - places[..., None, None]  # (F, V, 2, n)
+    begin, end = torch.erf(edges / (sigma * sqrt(2))).unbind(-2)
+    return ((end - begin) / (2 * erf(size / (2 * sqrt(2) * sigma)))).clamp(0, 1)
 
 # %% ../../nbs/5_parts/50_kps.ipynb #d06449b5
 def _seen(joints: Tensor, threshold: float) -> Bool[Tensor, "... V"]:
@@ -63,24 +65,50 @@ def parts_seen(
 # %% ../../nbs/5_parts/50_kps.ipynb #ad06e993
 def _directions(
     joints: Float[Tensor, "F 17 3"],
-    image_size: tuple[int, int],
+    width: int,  # of the picture, pixels
     grid: tuple[int, int],
+    patch: tuple[int, int],
+    stride: tuple[int, int],
     threshold: float,
 ) -> tuple[Float[Tensor, "F 17 rows"], Float[Tensor, "F 17 columns"]]:
     "Share of each joint in each row and in each column of patches; unseen joints have no column."
-    (H, W), (rows, columns), seen = image_size, grid, _seen(joints, threshold)[..., None]
+    seen, sigma = _seen(joints, threshold)[..., None], _sigma(width)
     x, y = torch.where(seen, joints[..., :2], 0).unbind(-1)
-    across = _shares(x, columns, W / columns, _sigma(W)) * seen
-    return _shares(y, rows, H / rows, _sigma(W)), across
+    down, across = (
+        _shares(places, n, float(size), sigma, float(step))
+        for places, n, size, step in zip((y, x), grid, patch, stride, strict=True)
+    )
+    return down, across * seen
 
 
-def _require_grid(who: str, image_size: tuple[int, int], grid: tuple[int, int]) -> None:
-    "An error if the picture does not hold a whole number of pixels per patch."
-    if min(grid) < 1 or any(n % g for n, g in zip(image_size, grid, strict=True)):
+def _cut(
+    who: str,
+    image_size: tuple[int, int],
+    grid: tuple[int, int],
+    patch: tuple[int, int] | None,
+    stride: tuple[int, int] | None,
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    "Height and width of a patch and of a step; an error if they do not make that grid."
+    if patch is None and stride is None:
+        if min(grid) < 1 or any(n % g for n, g in zip(image_size, grid, strict=True)):
+            raise ValueError(
+                f"{who}: a grid of {tuple(grid)} patches came for a picture of {tuple(image_size)} "
+                "pixels, whole pixels per patch are needed; take height, width and grid of the "
+                "network, and its patch_size and stride if patches overlap"
+            )
+        sides = tuple(n // g for n, g in zip(image_size, grid, strict=True))
+        return sides, sides
+    step, made = stride or patch, None
+    if patch and min(*patch, *step) > 0:
+        sizes = zip(image_size, patch, step, strict=True)
+        made = tuple((n - p) // s + 1 for n, p, s in sizes)
+    if made != tuple(grid) or min(grid) < 1:
         raise ValueError(
-            f"{who}: a grid of {tuple(grid)} patches came for a picture of {tuple(image_size)} "
-            "pixels, whole pixels per patch are needed; take height, width and grid of the network"
+            f"{who}: a grid of {tuple(grid)} patches came, but patches of {patch} every {step} "
+            f"pixels make {made} on {tuple(image_size)}; take image_size, grid, patch_size and "
+            "stride of the network"
         )
+    return patch, step
 
 # %% ../../nbs/5_parts/50_kps.ipynb #3083ffd5
 def part_weights(
@@ -88,13 +116,15 @@ def part_weights(
     image_size: tuple[int, int] = (256, 128),  # height and width of the picture, pixels
     grid: tuple[int, int] = (16, 8),  # rows and columns of patches
     threshold: float = 0.1,  # a joint is seen if its confidence is above
+    patch: tuple[int, int] | None = None,  # height and width of a patch; None: side by side
+    stride: tuple[int, int] | None = None,  # from patch to patch, pixels; None: as `patch`
 ) -> Float[Tensor, "B T 6 N"]:  # patches row by row
     "How much of each part of PARTS6 each patch holds, from 0 to 1 (KPS, after KeyRe-ID)."
     joints = _checked("part_weights", joints)
-    _require_grid("part_weights", image_size, grid)
+    patch, stride = _cut("part_weights", image_size, grid, patch, stride)
     pieces = []
     for some in rearrange(joints, "b t v c -> (b t) v c").split(512):
-        down, across = _directions(some, image_size, grid, threshold)
+        down, across = _directions(some, image_size[1], grid, patch, stride, threshold)
         spots = (down[:, list(m), :, None] * across[:, list(m), None] for m in PARTS6.values())
         pieces.append(torch.stack([of_part.amax(1) for of_part in spots], 1))
     b, t = joints.shape[:2]
@@ -106,12 +136,14 @@ def joint_weights(
     image_size: tuple[int, int] = (256, 128),  # height and width of the picture, pixels
     grid: tuple[int, int] = (16, 8),  # rows and columns of patches
     threshold: float = 0.1,  # a joint is seen if its confidence is above
+    patch: tuple[int, int] | None = None,  # height and width of a patch; None: side by side
+    stride: tuple[int, int] | None = None,  # from patch to patch, pixels; None: as `patch`
 ) -> Float[Tensor, "B T 17 N"]:  # patches row by row
     "How much of each joint each patch holds, from 0 to 1."
     joints = _checked("joint_weights", joints)
-    _require_grid("joint_weights", image_size, grid)
+    patch, stride = _cut("joint_weights", image_size, grid, patch, stride)
     b, t = joints.shape[:2]
     flat = rearrange(joints, "b t v c -> (b t) v c")
-    down, across = _directions(flat, image_size, grid, threshold)
+    down, across = _directions(flat, image_size[1], grid, patch, stride, threshold)
     weights = down[..., None] * across[..., None, :]
     return rearrange(weights, "(b t) v row column -> b t v (row column)", b=b, t=t)
