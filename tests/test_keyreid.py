@@ -5,12 +5,14 @@ that goes from one to the other.
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from einops import repeat
-from released import ReleasedReading, released_maps, released_patch_weights
+from released import GROUPS, ReleasedReading, released_maps, released_patch_weights
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -188,6 +190,20 @@ def test_three_frames_fail_on_both_sides(pair, both):
         model(frames[:, :3], weights[:, :3], of_clips)
 
 
+def test_parts_by_number(tmp_path: Path):
+    "Files that call the six parts 1 to 6 fill the same model."
+    _, model = twins(tmp_path / "named.pth", (64, 32))
+    state = torch.load(tmp_path / "named.pth", weights_only=True)
+    for number, part in enumerate(GROUPS, start=1):
+        state = {k.replace(f"_{part}.", f"_{number}."): x for k, x in state.items()}
+    assert "bottleneck_3.running_var" in state and "bottleneck_left_arm.running_var" not in state
+    torch.save(state, tmp_path / "numbered.pth")
+    other = KeyReID(model.config)
+    load_released(other, tmp_path / "numbered.pth")
+    for name, x in other.state_dict().items():
+        assert torch.equal(x, model.state_dict()[name]), name
+
+
 def test_full_size(tmp_path: Path):
     "19 200 numbers of one clip, 219 million weights, from joints to the descriptor."
     torch.manual_seed(1)
@@ -210,3 +226,122 @@ def test_full_size(tmp_path: Path):
         ours = model(frames, released_weights(joints), camids)
     assert ours.shape == (1, 19_200)
     assert largest_gap(ours, theirs) < 1e-5
+
+
+# --- properties ---
+
+
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    "timm's transformers have two blocks, so that many kinds can be tried."
+    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, depth=2))
+
+
+def build(backbone: str = "vit_tiny_patch16_224", **changes) -> KeyReID:
+    "A model of random weights, the same for the same choice."
+    torch.manual_seed(4)
+    options = dict(n_ids=5, n_cams=3, image_size=(128, 64), drop_path=0.0) | changes
+    return KeyReID(KeyReIDConfig(backbone=backbone, **options)).eval()
+
+
+def inputs(model: KeyReID, n_clips: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    "Frames, part weights of the kind that the model wants, cameras."
+    size, grid = model.config.image_size, model.vit.grid
+    frames, joints, camids = clips(n_clips, size)
+    if model.config.variant == "released":
+        return frames, released_weights(joints, size, grid), camids
+    cut = dict(patch=model.vit.patch_size, stride=model.vit.stride)
+    return frames, part_weights(joints, size, grid, **cut), camids
+
+
+def loss(outputs: tuple[list[Tensor], list[Tensor], Tensor]) -> Tensor:
+    "Something that all outputs take part in."
+    logits, features, scores = outputs
+    labels = torch.arange(len(scores)) % 5
+    return sum(F.cross_entropy(x, labels) for x in logits) + scores.sum() + features[6].sum()
+
+
+@torch.no_grad()
+def test_clips_do_not_see_each_other(shallow: None):
+    model = build()
+    x = inputs(model, n_clips=4)
+    order = torch.tensor([2, 0, 3, 1])
+    descriptors = model(*x)
+    torch.testing.assert_close(model(*(one[order] for one in x)), descriptors[order])
+    torch.testing.assert_close(model(*(one[1:2] for one in x)), descriptors[1:2])
+    assert (descriptors[0] - descriptors[1]).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_order_of_patches_is_neutral_in_paper(shallow: None):
+    usual = build()
+    x = inputs(usual)
+    for shift, n_groups in ((0, 1), (7, 1), (4, 16), (31, 4)):
+        other = build(shift=shift, n_groups=n_groups)
+        assert not torch.equal(other.order, usual.order)
+        torch.testing.assert_close(other(*x), usual(*x), atol=1e-5, rtol=1e-5)
+    left_behind = (x[0], x[1][..., usual.order[1:] - 1], x[2])
+    assert (usual(*left_behind) - usual(*x)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("variant", MAKERS)
+def test_half_precision_is_finite(shallow: None, variant: str):
+    model = build(variant=variant)
+    x = inputs(model)
+    with torch.no_grad():
+        exact = model(*x)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model(*x)
+    assert F.cosine_similarity(exact, rough.float()).min() > 0.999
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        total = loss(model(*x))
+    total.backward()
+    assert total.isfinite()
+    for name, p in model.named_parameters():
+        assert not p.requires_grad or p.grad.isfinite().all(), name
+
+
+KINDS = {  # backbone, and what is special
+    "patches of 14": ("vit_small_patch14_dinov2", dict(image_size=(112, 56))),
+    "registers": ("vit_small_patch14_reg4_dinov2", dict(image_size=(112, 56))),
+    "rotary": ("vit_small_patch16_dinov3", {}),
+    "rotary and learned": ("vit_small_patch16_rope_ape_224", {}),
+    "overlapping": ("vit_tiny_patch16_224", dict(stride=12, image_size=(124, 64), n_groups=5)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_backbones(shallow: None, kind: str):
+    "Patches of any cut meet the weights that were made for them, and all weights learn."
+    backbone, changes = KINDS[kind]
+    model = build(backbone, **changes)
+    frames, weights, camids = inputs(model)
+    assert weights.shape == (3, 4, 6, model.n_patches) and weights.amax() > 0.3
+    with torch.no_grad():
+        tokens = model.encode(frames, camids)
+        rows = model.rows(tokens)
+        assert rows.shape == (3, 1 + model.n_patches, 4 * model.vit.width)
+        for i in (0, 5, model.n_patches - 1):  # row of a patch: its tokens of all frames
+            place = (model.order == 1 + i).nonzero().item()
+            of_frames = [tokens[t, model.vit.n_prefix + i] for t in range(4)]
+            assert torch.equal(rows[0, place], torch.cat(of_frames))
+            expected = weights[0, :, :, i].mean(0)
+            torch.testing.assert_close(model.row_weights(weights)[0, :, place - 1], expected)
+        assert model(frames, weights, camids).shape == (3, model.vit.width * 25)
+    loss(model.train()(frames, weights, camids)).backward()
+    for name, p in model.named_parameters():
+        assert not p.requires_grad or p.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("variant", MAKERS)
+def test_checkpointing_changes_no_gradient(shallow: None, variant: str):
+    gradients, calls = [], []
+    for checkpointing in (False, True):
+        model = build(variant=variant, checkpointing=checkpointing).train()
+        model.vit.blocks[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+        loss(model(*inputs(model))).backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
+    assert len(calls) == 3  # once, and twice where it is computed again
+    for name, x in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], x, msg=name)

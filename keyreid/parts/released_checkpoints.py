@@ -80,7 +80,7 @@ def _sizes(state: dict[str, Tensor]) -> dict[str, int]:
         sizes[what] = state[name].shape[axis] if is_there else 0
     return sizes
 
-# %% ../../nbs/5_parts/53a_released_checkpoints.ipynb #434e7409
+# %% ../../nbs/5_parts/53a_released_checkpoints.ipynb #6cbc7074
 VITS = {  # width, blocks and patch size
     (192, 12, 16): "vit_tiny_patch16_224",
     (384, 12, 16): "vit_small_patch16_224",
@@ -101,16 +101,17 @@ def released_config(
             f"one of {list(VITS)}) and a picture twice as high as wide are needed; "
             'write KeyReIDConfig(variant="released", ...) yourself'
         )
+    people = dict(n_ids=sizes["n_ids"], n_cams=sizes["n_cams"])
     size = (2 * columns * patch, columns * patch)
-    return KeyReIDConfig(sizes["n_ids"], sizes["n_cams"], "released", backbone, size)
+    return KeyReIDConfig(**people, variant="released", backbone=backbone, image_size=size)
 
-# %% ../../nbs/5_parts/53a_released_checkpoints.ipynb #2edc9d72
-def _match(own: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, tuple[str, ...]]:
-    "For each tensor that the file can fill: its names there."
-    parts = tuple(PARTS6) if f"bottleneck_{next(iter(PARTS6))}.weight" in state else tuple("123456")
-    n_blocks, found = len({k.split(".")[2] for k in own if k.startswith("vit.blocks.")}), {}
-    for name in own:
-        needed = released_names(name, n_blocks, parts)
+# %% ../../nbs/5_parts/53a_released_checkpoints.ipynb #4e9c7d62
+def _match(model: KeyReID, state: dict[str, Tensor]) -> dict[str, tuple[str, ...]]:
+    "For each of our tensors that the file can fill: its names there."
+    has_words, found = "bottleneck_head.weight" in state, {}
+    for name in model.state_dict():
+        parts = tuple(PARTS6) if has_words else tuple("123456")
+        needed = released_names(name, len(model.vit.blocks), parts)
         there = tuple(theirs for theirs in needed if theirs in state)
         if there and (there == needed or name.startswith("parts.block.")):  # one copy is enough
             found[name] = there
@@ -137,7 +138,7 @@ def _combine(
         why = "have several shapes, one is needed"
     raise ValueError(f"load_released: {names} {why}; the file is damaged, or of another model")
 
-# %% ../../nbs/5_parts/53a_released_checkpoints.ipynb #6e764483
+# %% ../../nbs/5_parts/53a_released_checkpoints.ipynb #00557c4b
 def load_released(
     model: KeyReID,  # is filled in place, or left as it was if anything does not fit
     path: str | Path,  # a checkpoint of KeyRe-ID or VID-Trans-ReID
@@ -146,7 +147,7 @@ def load_released(
     "Fill a KeyReID with a released checkpoint; where each tensor went, under both names."
     source, state, own = Path(path).name, _read("load_released", path), model.state_dict()
     _refuse_other_sizes(source, _sizes(state), model)
-    found = _match(own, state)
+    found = _match(model, state)
     missing = tuple(name for name in own if name not in found)
     _refuse_missing(source, [name for name in missing if not name.startswith(may_miss)])
     tensors, loaded, resized = {}, [], []
