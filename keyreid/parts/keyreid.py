@@ -93,7 +93,7 @@ class Neck(nn.Module):
         "Each part's scores of the training people."
         return einsum(parts, self.classifiers, "b p w, p n w -> p b n")
 
-# %% ../../nbs/5_parts/53_keyreid.ipynb #16bc9adb
+# %% ../../nbs/5_parts/53_keyreid.ipynb #51e50554
 class KeyReID(nn.Module):
     "KeyRe-ID: in training (logits, embeddings, frame scores) of each clip, else its descriptor."
 
@@ -124,7 +124,7 @@ class KeyReID(nn.Module):
         whole, scores = self.see_whole(tokens)
         parts = self.parts(self.rows(tokens), self.row_weights(part_weights))
         if not self.training:
-            return self.describe(whole[:, None], parts, self.parts_seen(part_weights))
+            return self.describe(whole[:, None], parts)
         of_whole = self.whole_neck.logits(self.whole_neck(whole[:, None]))
         of_parts = self.part_neck.logits(self.part_neck(parts))
         return [*of_whole, *of_parts], [whole, *parts.unbind(1)], scores
@@ -163,9 +163,7 @@ class KeyReID(nn.Module):
         return shift_shuffle(weights, self.order[1:] - 1, axis=-1)
 
     def parts_seen(self, part_weights: Float[Tensor, "B T 6 N"]) -> Float[Tensor, "B 6"]:
-        "How much of each part was in the picture, from 0 to 1; as released, always 1."
-        if self.config.variant == "released":
-            return torch.ones_like(part_weights[:, 0, :, 0])
+        "In what share of the frames each part was seen inside the picture (variant paper)."
         # the nearest patch holds at least a quarter of a joint that is in the picture
         return (4 * part_weights.amax(-1)).clamp(max=1).mean(1)
 
@@ -173,13 +171,12 @@ class KeyReID(nn.Module):
         self,
         whole: Float[Tensor, "B 1 D"],
         parts: Float[Tensor, "B 6 TD"],
-        seen: Float[Tensor, "B 6"],
     ) -> Float[Tensor, "B numbers"]:
-        "One descriptor: the whole, then each part, as loud as a sixth of what was seen of it."
+        "One descriptor: the whole, then the parts, each by a sixth."
         if self.config.descriptor != "raw":
             whole, parts = self.whole_neck(whole), self.part_neck(parts)
-        parts = parts * seen[..., None] / parts.shape[1]
-        numbers = torch.cat([whole[:, 0], rearrange(parts, "b p w -> b (p w)")], 1)
+        parts = rearrange(parts / parts.shape[1], "b p w -> b (p w)")
+        numbers = torch.cat([whole[:, 0], parts], 1)
         return F.normalize(numbers) if self.config.descriptor == "l2" else numbers
 
 # %% ../../nbs/5_parts/53_keyreid.ipynb #afd74f16
