@@ -397,6 +397,13 @@ def show_bars(
     )
 
 # %% ../nbs/0_start/03_figures.ipynb #38a4ebe2
+def _short(value: float) -> str:
+    "A number in two digits; from 100 to a million it is whole, and not 1.0e+2; nan is nothing."
+    if np.isnan(value):
+        return ""
+    return f"{value:.0f}" if 99.5 <= abs(value) < 1e6 else f"{value:.2g}"
+
+
 def show_matrix(
     values: Float[np.ndarray, "n m"],
     x: Sequence[str] | None = None,  # names of the columns; None: their numbers
@@ -409,16 +416,18 @@ def show_matrix(
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or not values.size:
         raise ValueError(f"show_matrix: values {list(values.shape)} came, [n, m] is needed")
-    numbers = "%{z:.2g}" if max(values.shape) <= 10 else None
-    look = dict(
-        zmin=min(0, np.nanmin(values)), colorscale=HEAT, colorbar_thickness=10, xgap=1, ygap=1
-    )
+    low, high = min(0, np.nanmin(values)), np.nanmax(values)
+    look = dict(zmin=low, zmax=high if high > low else low + 1, colorscale=HEAT)
+    look |= dict(colorbar_thickness=10, xgap=1, ygap=1)
+    if max(values.shape) <= 10:
+        look |= dict(text=[[_short(v) for v in row] for row in values], texttemplate="%{text}")
     return (
         go.Figure()
-        .add_heatmap(z=values, x=x, y=y, texttemplate=numbers, **look)
+        .add_heatmap(z=values, x=x, y=y, **look)
         .update_layout(_titled(title), height=min(600, 140 + 34 * len(values)))
-        .update_xaxes(title_text=x_title)
-        .update_yaxes(title_text=y_title, autorange="reversed", showgrid=False)
+        .update_xaxes(title_text=x_title, type=None if x is None else "category")
+        .update_yaxes(title_text=y_title, type=None if y is None else "category")
+        .update_yaxes(autorange="reversed", showgrid=False)
     )
 
 # %% ../nbs/0_start/03_figures.ipynb #1063e5a0
