@@ -19,8 +19,8 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor
 from torch.nn import functional as F
 
-from .joints import NAMES, _place
-from .parts import _refuse_training, part_rows, to_input
+from .joints import NAMES, place_of
+from .parts import part_rows, refuse_training, to_input
 from ..figures import HEAT, INK
 from ..keypoints import PARTS6
 from ..parts.branches import WEIGHING, Sight, look
@@ -94,7 +94,7 @@ def frame_shares(
     camids: Int[Tensor, "B"] | None = None,  # camera of each clip; None: not known
 ) -> Float[Tensor, "B T"]:  # 1 in sum over T
     "How much the global branch takes of each frame."
-    _refuse_training("frame_shares", model)
+    refuse_training("frame_shares", model)
     return model.see_whole(model.encode(frames, camids))[1].softmax(1)
 
 # %% ../../nbs/8_explore/82_attention.ipynb #85686ada
@@ -145,7 +145,7 @@ def explore_attention(
     camid: int | None = None,  # camera of the clip; None: not known
 ) -> go.Figure:
     "Which patches each part takes, which frames moved it there, and which frames the whole takes."
-    k, heads = _place("explore_attention", part, PARTS6), model.parts.block.attn.num_heads
+    k, heads = place_of("explore_attention", part, PARTS6), model.parts.block.attn.num_heads
     if not 0 <= frame < len(frames) or head not in (None, *range(heads)):
         raise ValueError(
             f"explore_attention: frame {frame} and head {head} came, 0 to {len(frames) - 1} and "
