@@ -245,31 +245,62 @@ def write_walkers(
     return root
 
 # %% ../../nbs/1_data/14_walkers.ipynb #4142adea
+def _find_joints(root: Path, kind: str) -> Path:
+    "The folder with joints of that kind, or one clear sentence."
+    home = root / "keypoints"
+    for folder in (home / f"walkers-{kind}", home / kind):
+        if kind and (folder / "frames.txt").is_file():
+            return folder
+    there = sorted(p.parent.name for p in home.glob("*/frames.txt"))
+    raise FileNotFoundError(
+        f"WalkerJoints: {home} holds no joints {kind!r}, but {', '.join(there) or 'nothing'}; "
+        "write the walkers again; for footage, a pose estimation has to write such a folder "
+        "(keypoints.npy, frames.txt, meta.json) first"
+    )
+
+
+def _columns(folder: Path, names: Sequence[str] | None) -> list[int]:
+    "Where each of the joints `names` stands in a cache that is complete."
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    has = meta["keypoint_names"]
+    lacking = [name for name in names or () if name not in has]
+    if lacking or not meta["complete"]:
+        what = f"lacks {', '.join(lacking)}" if lacking else "is not complete"
+        raise ValueError(
+            f"WalkerJoints: {folder} {what}; finish the pose estimation, or take another folder"
+        )
+    return [has.index(name) for name in names or has]
+
+
 class WalkerJoints:
-    "The joints that `write_walkers` left beside the frames, by tracklet."
+    "The joints beside the frames, by tracklet: as `write_walkers` or a pose estimator left them."
 
     def __init__(
         self,
-        root: Path | str,  # the folder of `write_walkers`
-        kind: str = "detected",  # exact, or detected: what a pose estimator would see
+        root: Path | str,  # the folder of `write_walkers`; the frames are named from here
+        kind: str = "detected",  # exact, detected (as if estimated), or a folder in keypoints
+        names: Sequence[str] | None = None,  # joints to give, in order, e.g. COCO17; None: all
     ):
-        folder = Path(root) / "keypoints" / f"walkers-{kind}"
-        if not (folder / "frames.txt").is_file():
-            raise FileNotFoundError(
-                f"WalkerJoints: {folder} holds no joints; write the walkers again"
-            )
-        self.root, self.joints = Path(root), np.load(folder / "keypoints.npy", mmap_mode="r")
-        names = (folder / "frames.txt").read_text(encoding="utf-8").split("\n")[:-1]
-        self.row = {name: i for i, name in enumerate(names)}
+        self.root, self.folder = Path(root), _find_joints(Path(root), kind)
+        self.columns = _columns(self.folder, names)
+        self.joints = np.load(self.folder / "keypoints.npy", mmap_mode="r")
+        listing = (self.folder / "frames.txt").read_text(encoding="utf-8").split("\n")[:-1]
+        self.row = {name: i for i, name in enumerate(listing)}
 
     def __call__(
         self,
         tracklet: Tracklet,
         indices: Sequence[int] | None = None,  # which frames; None: all
-    ) -> Float32[np.ndarray, "T 26 3"]:  # pixels, and a score
+    ) -> Float32[np.ndarray, "T V 3"]:  # pixels, and a score
         "The joints of some frames."
         frames = tracklet.frames if indices is None else [tracklet.frames[i] for i in indices]
-        return self.joints[[self.row[f.relative_to(self.root).as_posix()] for f in frames]]
+        names = [f.relative_to(self.root).as_posix() for f in frames]
+        if absent := [name for name in names if name not in self.row]:
+            raise ValueError(
+                f"WalkerJoints: {self.folder} has no joints of {absent[0]}; estimate the poses of "
+                "all frames, or give the root that the frames were named from"
+            )
+        return self.joints[[self.row[name] for name in names]][:, self.columns]
 
 # %% ../../nbs/1_data/14_walkers.ipynb #36b10775
 def joint_statistics(
