@@ -7,7 +7,7 @@ Docs: https://keyreid.github.io/keyreid/9_runs/recipe.html.md"""
 # %% auto #0
 __all__ = ['keyreid_model', 'joint_weigher', 'keyreid_trainer', 'keyreid_descriptors']
 
-# %% ../../nbs/9_runs/87_recipe.ipynb #1a9b40c6
+# %% ../../nbs/9_runs/87_recipe.ipynb #a1d6e77d
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -30,7 +30,7 @@ from ..parts.released_weights import released_weights
 from ..settings import seed_everything
 from ..tracklets import Benchmark, Tracklet, to_labels
 
-# %% ../../nbs/9_runs/87_recipe.ipynb #968f3a72
+# %% ../../nbs/9_runs/87_recipe.ipynb #b4cecb90
 def keyreid_model(
     benchmark: Benchmark,  # its training people and their cameras are counted
     config: KeyReIDConfig = KeyReIDConfig(),  # noqa: B008 (frozen)
@@ -43,7 +43,7 @@ def keyreid_model(
     model = KeyReID(replace(config, n_ids=len(to_labels(benchmark.train)), n_cams=n_cams))
     return model, load_weights(model.vit, weights)
 
-# %% ../../nbs/9_runs/87_recipe.ipynb #164f0eac
+# %% ../../nbs/9_runs/87_recipe.ipynb #8a8e6093
 def joint_weigher(
     model: KeyReID,
 ) -> Callable:  # from joints [B, T, 17, 3] to part weights [B, T, 6, N]
@@ -54,7 +54,7 @@ def joint_weigher(
         return partial(released_weights, **own)
     return partial(part_weights, **own, patch=vit.patch_size, stride=vit.stride)
 
-# %% ../../nbs/9_runs/87_recipe.ipynb #277bf023
+# %% ../../nbs/9_runs/87_recipe.ipynb #590e3820
 def keyreid_trainer(
     model: KeyReID,  # as `keyreid_model` makes it
     benchmark: Benchmark,
@@ -93,7 +93,7 @@ def keyreid_trainer(
         about={"model": asdict(c), **(about or {})},
     )
 
-# %% ../../nbs/9_runs/87_recipe.ipynb #eb94a809
+# %% ../../nbs/9_runs/87_recipe.ipynb #af7db82e
 def _hide_strangers(model: KeyReID, benchmark: Benchmark) -> Benchmark:
     "The benchmark with camera -1 wherever training has not seen the camera."
     seen = {t.camid for t in benchmark.train}
