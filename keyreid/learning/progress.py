@@ -11,6 +11,7 @@ __all__ = ['MEASURED', 'PROGRESS', 'note', 'place', 'look_back', 'find_length', 
 # %% ../../nbs/7_learning/75a_progress.ipynb #ebbfcff0
 import math
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
@@ -28,7 +29,7 @@ from keyreid.learning.states import (
 )
 
 # %% ../../nbs/7_learning/75a_progress.ipynb #e9c2a56a
-def note(trainer: "Trainer") -> None:
+def note(trainer: Any) -> None:
     "Add the mean of the recent steps to the history."
     before = trainer.history[-1] if trainer.history else {"clips": 0, "seconds": 0.0}
     means = {
@@ -44,7 +45,7 @@ def note(trainer: "Trainer") -> None:
     trainer.history.append(place(trainer) | rates | means)
 
 
-def place(trainer: "Trainer") -> dict:
+def place(trainer: Any) -> dict:
     "Where a training stands: steps, epochs, clips and seconds so far."
     epoch = trainer.step / trainer.steps_per_epoch
     return {
@@ -55,7 +56,7 @@ def place(trainer: "Trainer") -> dict:
     }
 
 
-def _require_finite(trainer: "Trainer", *numbers: float | Tensor) -> None:
+def _require_finite(trainer: Any, *numbers: float | Tensor) -> None:
     "End a training whose numbers are no numbers any more."
     if not all(torch.as_tensor(x).isfinite().all() for x in numbers):
         kept = f"; {trainer.checkpoint} is the last good state" if trainer.checkpoint else ""
@@ -68,7 +69,7 @@ def _require_finite(trainer: "Trainer", *numbers: float | Tensor) -> None:
 MEASURED = (5, 20)  # with `minutes`: the steps between these two are timed
 
 
-def look_back(trainer: "Trainer", bar: tqdm) -> None:
+def look_back(trainer: Any, bar: tqdm) -> None:
     "After a step: find the length of a timed training, write history, show progress."
     if trainer.config.minutes is not None:
         find_length(trainer)
@@ -84,7 +85,7 @@ def look_back(trainer: "Trainer", bar: tqdm) -> None:
     bar.update()
 
 
-def find_length(trainer: "Trainer") -> None:
+def find_length(trainer: Any) -> None:
     "Time the first steps, then lay out so many that `minutes` are filled; all processes agree."
     first, last = MEASURED
     if trainer.step == first:
@@ -95,14 +96,14 @@ def find_length(trainer: "Trainer") -> None:
         trainer.total_steps = broadcast_object_list([length])[0]  # the first process decides
 
 # %% ../../nbs/7_learning/75a_progress.ipynb #624a5781
-def save_if_due(trainer: "Trainer") -> None:
+def save_if_due(trainer: Any) -> None:
     "Write a checkpoint every so many steps, and at the end."
     every = trainer.config.checkpoint_every
     if trainer.checkpoint and every and (trainer.step % every == 0 or trainer.is_done):
         save_training(trainer)
 
 
-def identity(trainer: "Trainer") -> dict:
+def identity(trainer: Any) -> dict:
     "What must be the same when a training goes on: otherwise it would be another training."
     return {
         "about": trainer.about,
@@ -116,7 +117,7 @@ def identity(trainer: "Trainer") -> dict:
 PROGRESS = ("step", "clips", "seconds", "measured_from", "history")
 
 
-def save_training(trainer: "Trainer") -> None:
+def save_training(trainer: Any) -> None:
     "Everything that the next step depends on, in one file; never a state that is not finite."
     model = trainer.accelerator.unwrap_model(trainer.model).state_dict()
     learnt = trainer.learnt.state_dict()
@@ -142,7 +143,7 @@ def save_training(trainer: "Trainer") -> None:
     trainer.accelerator.wait_for_everyone()
 
 # %% ../../nbs/7_learning/75a_progress.ipynb #ddb1c763
-def load_training(trainer: "Trainer") -> None:
+def load_training(trainer: Any) -> None:
     "Put the trainer where `save_training` found it; another run's checkpoint is refused."
     accelerator = trainer.accelerator
     tensors, record = load_state(trainer.checkpoint, kind="training", expect=identity(trainer))
