@@ -157,6 +157,7 @@ class ClipDataset(Dataset):
         augment: Augment | None = None,  # None: resize only
         seed: int = 0,
         joints: Callable | None = None,  # (tracklet, indices) -> [T, V, 3]; None: no joints
+        choose: Callable = train_indices,  # which frames: train_indices, or train_window
     ):
         if nameless := {t.pid for t in tracklets} - set(labels):
             raise ValueError(
@@ -169,6 +170,7 @@ class ClipDataset(Dataset):
             )
         self.tracklets, self.labels, self.clip_length = list(tracklets), labels, clip_length
         self.size, self.augment, self.seed, self.joints = size, augment, seed, joints
+        self.choose = choose
 
     def __len__(self) -> int:
         return len(self.tracklets)
@@ -186,12 +188,13 @@ class ClipDataset(Dataset):
             "augment": self.augment and asdict(self.augment),
             "seed": self.seed,
             "has_joints": self.joints is not None,
+            "choose": self.choose.__name__,
         }
 
     def __getitem__(self, draw: Draw) -> Clip:
         tracklet = self.tracklets[draw.index]
         rng = rng_at(self.seed, draw.epoch, draw.position)
-        indices = train_indices(len(tracklet), self.clip_length, rng)
+        indices = self.choose(len(tracklet), self.clip_length, rng)
         frames, joints = read_clip(tracklet, indices, self.size, self.joints)
         erased = torch.zeros(self.clip_length, dtype=torch.bool)
         if self.augment is not None:
@@ -205,7 +208,7 @@ class ClipDataset(Dataset):
 class Batch(NamedTuple):
     "Clips side by side."
 
-    frames: Tensor  # [B, T, 3, H, W]: uint8; after `to` float32 in [-1, 1]
+    frames: Tensor  # [B, T, 3, H, W]: uint8; after `to` float32 in [-1, 1]; others stay as they are
     labels: Tensor  # [B], 0 to n_ids - 1
     pids: Tensor  # [B]
     camids: Tensor  # [B]
@@ -213,9 +216,10 @@ class Batch(NamedTuple):
     erased: Tensor | None = None  # [B, T], frames that lost a box
 
     def to(self, device: torch.device | str) -> "Batch":
-        "The batch on `device`, its frames normalised there."
+        "The batch on `device`, its pixels normalised there."
         moved = Batch(*(x if x is None else x.to(device, non_blocking=True) for x in self))
-        return moved._replace(frames=normalise(moved.frames))
+        is_pixels = moved.frames.dtype == torch.uint8
+        return moved._replace(frames=normalise(moved.frames)) if is_pixels else moved
 
 # %% ../../nbs/1_data/19_batches.ipynb #bdf04938
 def collate(
@@ -248,12 +252,13 @@ def train_loader(
     unreadable: str = "raise",  # broken pictures: raise, or skip (found by reading all files once)
     quota: float = 0.01,  # with skip: largest share of broken pictures, in [0, 1]
     joints: Callable | None = None,  # (tracklet, indices) -> [T, V, 3]; None: no joints
+    choose: Callable = train_indices,  # which frames: train_indices, or train_window
 ) -> DataLoader:  # set the `epoch` of its `batch_sampler` before each epoch
     "A loader of batches of `n_ids` persons with `n_clips` clips each."
     if unreadable == "skip":
         tracklets = drop_unreadable(tracklets, quota)
     labels = to_labels(tracklets)
-    dataset = ClipDataset(tracklets, labels, clip_length, size, augment, seed, joints)
+    dataset = ClipDataset(tracklets, labels, clip_length, size, augment, seed, joints, choose)
     people = [labels[t.pid] for t in tracklets]
     return DataLoader(
         dataset,
