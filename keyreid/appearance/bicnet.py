@@ -21,7 +21,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# %% ../../nbs/4_appearance/45_bicnet.ipynb #774664bc
+# %% ../../nbs/4_appearance/45_bicnet.ipynb #8e312593
 CLIP_LENGTH = 8  # two groups of one detail and three context frames
 
 
@@ -34,8 +34,8 @@ def split_frames(
 
 
 def join_frames(
-    detail: Float[Tensor, "B 2 *rest"],
-    context: Float[Tensor, "B 6 *rest"],
+    detail: Float[Tensor, "B 2 *rest"],  # the first frame of each group
+    context: Float[Tensor, "B 6 *rest"],  # the three after it, group by group
 ) -> Float[Tensor, "B 8 *rest"]:
     "The eight frames in the order of time."
     context = rearrange(context, "b (g t) ... -> b g t ...", g=2)
@@ -124,7 +124,7 @@ def _enlarge(x: Float[Tensor, "B T C h w"], n: int) -> Float[Tensor, "B T C H W"
     "Each place as a square of n x n."
     return repeat(x, "b t c h w -> b t c (h n) (w m)", n=n, m=n)
 
-# %% ../../nbs/4_appearance/45_bicnet.ipynb #bc04ad7c
+# %% ../../nbs/4_appearance/45_bicnet.ipynb #ce616dec
 class MeanScores(nn.Module):
     "The score of a strip without anything learned: the mean of its channels."
 
@@ -137,8 +137,8 @@ class StripScores(nn.Module):
 
     def __init__(
         self,
-        channels: int,
-        n_strips: int,
+        channels: int,  # of a strip
+        n_strips: int,  # of a frame
     ):
         super().__init__()
         self.look = nn.Linear(channels, 1)
@@ -147,14 +147,14 @@ class StripScores(nn.Module):
     def forward(self, strips: Float[Tensor, "B T S C"]) -> Float[Tensor, "B T S"]:
         return per_frame(self.norm, self.mix(self.look(strips).squeeze(-1)))
 
-# %% ../../nbs/4_appearance/45_bicnet.ipynb #9f613e98
+# %% ../../nbs/4_appearance/45_bicnet.ipynb #6eba3494
 class StripAttention(nn.Module):
     "What each frame reads from its strips, and the share of each strip."
 
     def __init__(
         self,
         scores: nn.Module,  # strips [B, T, S, C] to scores [B, T, S]
-        channels: int,
+        channels: int,  # of a strip
     ):
         super().__init__()
         self.scores, self.norm = scores, _start_at_zero(nn.BatchNorm1d(channels))
