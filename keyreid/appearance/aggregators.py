@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# %% ../../nbs/4_appearance/44_aggregators.ipynb #11196bab
+# %% ../../nbs/4_appearance/44_aggregators.ipynb #1729cac1
 class AveragePool(nn.Module):
     "The mean of the T frame embeddings of each clip (AP, Pan et al. 2022, eq. 1)."
 
@@ -27,9 +27,14 @@ class AveragePool(nn.Module):
         self.width = width
 
     def forward(self, embeddings: Float[Tensor, "B T D"]) -> Float[Tensor, "B D"]:
+        if self.width not in (None, embeddings.shape[2]):
+            raise ValueError(
+                f"AveragePool: embeddings of {embeddings.shape[2]} numbers came, {self.width} are "
+                "needed; say that width, or AveragePool() for any"
+            )
         return embeddings.mean(1)
 
-# %% ../../nbs/4_appearance/44_aggregators.ipynb #ef0d7c26
+# %% ../../nbs/4_appearance/44_aggregators.ipynb #7d5c0b91
 def _read_clips(
     backbone: nn.Module,  # frames to embeddings, or with `maps` to maps
     aggregator: nn.Module,  # embeddings or maps of a clip to one vector
@@ -41,11 +46,32 @@ def _read_clips(
             f"clips of frames: {list(frames.shape)} came, [B, T, 3, H, W] is needed, or "
             "[B, T, D] if they are embeddings; a single clip is frames[None]"
         )
-    read = backbone.maps if getattr(aggregator, "reads_maps", False) else backbone
+    read = backbone.maps if _reads_maps(aggregator) else backbone
     each = read(rearrange(frames, "b t ... -> (b t) ..."))
     return aggregator(rearrange(each, "(b t) ... -> b t ...", b=len(frames)))
 
-# %% ../../nbs/4_appearance/44_aggregators.ipynb #80d9363c
+
+def _reads_maps(aggregator: nn.Module) -> bool:
+    "Whether it wants maps; one that does not say so wants embeddings."
+    return getattr(aggregator, "reads_maps", False)
+
+
+def _refuse_other_maps(backbone: nn.Module | None, aggregator: nn.Module) -> None:
+    "Stop if the aggregator reads maps that the backbone does not give."
+    if backbone is None or not _reads_maps(aggregator):
+        return
+    who = f"{type(aggregator).__name__} with a grid of {aggregator.grid}"
+    if not hasattr(backbone, "maps"):
+        raise ValueError(
+            f"{who}: {type(backbone).__name__} came as backbone, which has no maps; "
+            "choose a FrameResNet, or an aggregator that reads embeddings"
+        )
+    if tuple(backbone.grid) != aggregator.grid:
+        raise ValueError(
+            f"{who}: a backbone with maps of {backbone.grid} came; build it with the same grid"
+        )
+
+# %% ../../nbs/4_appearance/44_aggregators.ipynb #3cce2de1
 class ClipEncoder(nn.Module):
     "In training (logits, embedding) of each clip; in evaluation its descriptor."
 
@@ -56,6 +82,7 @@ class ClipEncoder(nn.Module):
         head: nn.Module,  # embedding [B, D] to (logits, embedding), in evaluation to a descriptor
     ):
         super().__init__()
+        _refuse_other_maps(backbone, aggregator)
         self.backbone, self.aggregator, self.head = backbone, aggregator, head
 
     def forward(
@@ -150,7 +177,7 @@ AGGREGATORS = {
     "recurrent": RecurrentPool,
 }
 
-# %% ../../nbs/4_appearance/44_aggregators.ipynb #352da14b
+# %% ../../nbs/4_appearance/44_aggregators.ipynb #a25ac6d1
 class ClipAppearance(nn.Module):
     "One vector for each clip: a backbone reads its frames, an aggregator makes one of them."
 
@@ -176,19 +203,3 @@ class ClipAppearance(nn.Module):
         if self.backbone is None:
             return self.aggregator(frames)
         return _read_clips(self.backbone, self.aggregator, frames)
-
-
-def _refuse_other_maps(backbone: nn.Module | None, aggregator: nn.Module) -> None:
-    "Stop if the aggregator reads maps that the backbone does not give."
-    if backbone is None or not aggregator.reads_maps:
-        return
-    who = f"ClipAppearance: {type(aggregator).__name__} with a grid of {aggregator.grid}"
-    if not hasattr(backbone, "maps"):
-        raise ValueError(
-            f"{who} came with {type(backbone).__name__}, which has no maps; "
-            "choose a FrameResNet, or an aggregator that reads embeddings"
-        )
-    if tuple(backbone.grid) != aggregator.grid:
-        raise ValueError(
-            f"{who} came with maps of {backbone.grid}; build it with the backbone's grid"
-        )
