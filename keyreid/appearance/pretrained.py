@@ -19,10 +19,8 @@ from einops import rearrange
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-
-from .vit import FrameViT
 
 # %% ../../nbs/4_appearance/41_pretrained.ipynb #acac4ef4
 def resize_positions(
@@ -106,7 +104,7 @@ def _few(names: tuple[str, ...] | list[str]) -> str:
 
 # %% ../../nbs/4_appearance/41_pretrained.ipynb #6626b105
 def load_weights(
-    backbone: FrameViT,  # is filled in place
+    backbone: nn.Module,  # a `FrameViT`, or another with a name and a grid; is filled in place
     weights: str | Path,  # "none", "timm" (what timm has under the model's name), or a file's path
     prefix: str = "",  # beginning of the backbone's names in the file
     may_miss: tuple[str, ...] = (),  # beginnings of names that the file need not have
@@ -122,7 +120,9 @@ def load_weights(
         source, state = Path(weights).name, read_weights(weights, prefix)
     new = (*may_miss, "cameras.")  # no file of others knows our cameras
     missing = tuple(k for k in own if k not in state)
-    _refuse_strangers(source, own, state, [k for k in missing if not k.startswith(new)])
+    counters = ".num_batches_tracked"  # nothing is computed from them, and old files lack them
+    needed = [k for k in missing if not k.startswith(new) and not k.endswith(counters)]
+    _refuse_strangers(source, own, state, needed)
     resized = _fit_positions(state, own, backbone.grid, old_grid)
     _refuse_other_shapes(source, own, state)
     backbone.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
@@ -130,8 +130,8 @@ def load_weights(
     return LoadReport(source, loaded, resized, missing, tuple(k for k in state if k not in own))
 
 # %% ../../nbs/4_appearance/41_pretrained.ipynb #095b6742
-def _from_timm(name: str) -> tuple[dict[str, Tensor], tuple[int, int]]:
-    "timm's tensors for a model's name, and the grid of their positions."
+def _from_timm(name: str) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
+    "timm's tensors for a model's name, and the grid of their positions, if there are any."
     try:
         model = timm.create_model(name, pretrained=True)
     except (OSError, RuntimeError) as error:
@@ -139,7 +139,8 @@ def _from_timm(name: str) -> tuple[dict[str, Tensor], tuple[int, int]]:
             f"load_weights: timm could not get weights for {name!r} ({type(error).__name__}); "
             "without a network, or for a model of your own, pass the path of a weights file"
         ) from error
-    return model.state_dict(), model.patch_embed.grid_size
+    embed = getattr(model, "patch_embed", None)  # only a transformer has positions on a grid
+    return model.state_dict(), None if embed is None else embed.grid_size
 
 
 def _fit_positions(
