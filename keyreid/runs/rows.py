@@ -7,7 +7,7 @@ Docs: https://keyreid.github.io/keyreid/9_runs/rows.html.md"""
 # %% auto #0
 __all__ = ['step', 'verdict', 'row_of', 'Rows', 'gap', 'table', 'styled', 'judge']
 
-# %% ../../nbs/9_runs/90a_rows.ipynb #1c6eed2a
+# %% ../../nbs/9_runs/90a_rows.ipynb #b7e041e5
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -116,7 +116,7 @@ class Rows:
         own = [r for r in self.rows if r["preset"] == preset and r["made_of"] == same]
         return {row["seed"]: row for row in sorted(own, key=lambda row: row["seed"])}
 
-# %% ../../nbs/9_runs/90a_rows.ipynb #1f706820
+# %% ../../nbs/9_runs/90a_rows.ipynb #875b7cb1
 def gap(
     file: Rows,
     preset: str,
