@@ -34,7 +34,7 @@ class AveragePool(nn.Module):
             )
         return embeddings.mean(1)
 
-# %% ../../nbs/4_appearance/44_aggregators.ipynb #7d5c0b91
+# %% ../../nbs/4_appearance/44_aggregators.ipynb #d086d218
 def _read_clips(
     backbone: nn.Module,  # frames to embeddings, or with `maps` to maps
     aggregator: nn.Module,  # embeddings or maps of a clip to one vector
@@ -46,19 +46,14 @@ def _read_clips(
             f"clips of frames: {list(frames.shape)} came, [B, T, 3, H, W] is needed, or "
             "[B, T, D] if they are embeddings; a single clip is frames[None]"
         )
-    read = backbone.maps if _reads_maps(aggregator) else backbone
+    read = backbone.maps if getattr(aggregator, "reads_maps", False) else backbone
     each = read(rearrange(frames, "b t ... -> (b t) ..."))
     return aggregator(rearrange(each, "(b t) ... -> b t ...", b=len(frames)))
 
 
-def _reads_maps(aggregator: nn.Module) -> bool:
-    "Whether it wants maps; one that does not say so wants embeddings."
-    return getattr(aggregator, "reads_maps", False)
-
-
 def _refuse_other_maps(backbone: nn.Module | None, aggregator: nn.Module) -> None:
     "Stop if the aggregator reads maps that the backbone does not give."
-    if backbone is None or not _reads_maps(aggregator):
+    if backbone is None or not getattr(aggregator, "reads_maps", False):
         return
     who = f"{type(aggregator).__name__} with a grid of {aggregator.grid}"
     if not hasattr(backbone, "maps"):
