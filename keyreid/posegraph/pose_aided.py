@@ -25,7 +25,7 @@ from .baselines import POSE_MODELS
 from .dual_attention import READOUTS, Doubled, DualAttention
 from .gcn import JointNorm, pose_adjacency
 
-# %% ../../nbs/6_posegraph/64_pose_aided.ipynb #cceb66b6
+# %% ../../nbs/6_posegraph/64_pose_aided.ipynb #aa9ba35b
 @dataclass(frozen=True)
 class PoseAidedConfig:
     "What a PoseAided is built from; the defaults are the published values."
@@ -42,6 +42,7 @@ class PoseAidedConfig:
     n_layers: int = 1  # graph layers of rgcn and lgcn
     interlayer_relu: bool = False  # a ReLU after each of them; False: one at the end, as eq. 7
     edges: str = "A"  # where the hips hang, a name in EDGES14
+    coordinates: str = "unit"  # what joints become before they come: unit, centred, pixels
     normed_joints: bool = False  # batch norm of the coordinates, as in ST-GCN
     neck: str = "none"  # between f and the classifier: none, or bn
     scaling: str = "none"  # of each branch in the descriptor: none, or l2 (length 1)
@@ -81,6 +82,7 @@ CHOICES = {
     "pose": (*POSE_MODELS, "none"),
     "readout": tuple(READOUTS),
     "edges": tuple(EDGES14),
+    "coordinates": ("unit", "centred", "pixels"),
     "neck": ("none", "bn"),
     "scaling": ("none", "l2"),
 }
