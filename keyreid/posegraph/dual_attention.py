@@ -21,6 +21,12 @@ def _require_states(states: Tensor, width: int) -> None:
             f"dual_attention: states {list(states.shape)} came, [B, T, V, {width}] with at least "
             "one frame and joint is needed; pass what a pose model of this width returns"
         )
+    on_cpu = states.device.type == "cpu"  # on a GPU this look would wait for it
+    if not states.is_floating_point() or (on_cpu and not states.isfinite().all()):
+        raise ValueError(
+            f"dual_attention: states of {states.dtype} came that are not finite or no floating "
+            "point; if they come from a pose model, its weights have gone astray: learn slower"
+        )
 
 
 def _weigh(rows: Float[Tensor, "B R n"], shares: Float[Tensor, "B R"]) -> Float[Tensor, "B n"]:
