@@ -120,7 +120,7 @@ def _mean(joints):
     "Mean place, weighted by confidence, and mean confidence of the joints that are there."
     confidence = joints[..., 2:]
     total, n_there = confidence.sum(-2), _library(joints).sign(confidence).sum(-2)
-    place = (joints[..., :2] * confidence).sum(-2) / total.clip(min=1e-12)
+    place = (joints[..., :2] * confidence).sum(-2) / _library(joints).where(total > 0, total, 1)
     return _library(joints).concatenate([place, total / n_there.clip(min=1)], -1)
 
 
@@ -157,9 +157,9 @@ def normalised_adjacency(
     n_joints: int,
 ) -> Float[np.ndarray, "V V"]:
     "The weights of a graph with self-loops, D^-1/2 (A + I) D^-1/2, float32."
-    if not all(0 <= v < n_joints for edge in edges for v in edge):
+    if outside := [v for edge in edges for v in edge if not 0 <= v < n_joints]:
         raise ValueError(
-            f"normalised_adjacency: edges reach joint {max(max(e) for e in edges)}, but there are "
+            f"normalised_adjacency: edges reach joint {max(outside)}, but there are "
             f"{n_joints} joints, 0 to {n_joints - 1}; pass the edges of this layout"
         )
     weights = np.eye(n_joints, dtype=np.float32)

@@ -59,6 +59,11 @@ def draw_poses(
             f"draw_poses: coordinates {list(coordinates.shape)} and window {window} came, [T, 14, "
             "2] and left < right, top < bottom are needed; draw one clip at a time"
         )
+    if not len(coordinates) or not np.isfinite(coordinates).all():
+        raise ValueError(
+            f"draw_poses: {len(coordinates)} poses came, some that are all finite are needed; "
+            "to_coordinates sets missing joints to 0"
+        )
     points = (coordinates - (left, top)) / (right - left, bottom - top) * size[::-1]
     is_found = coordinates.any(-1)
     return np.stack([_draw_pose(*pose, edges, size) for pose in zip(points, is_found, strict=True)])
@@ -100,7 +105,8 @@ def _centred(places: Places, is_found, size: tuple[int, int]) -> Places:
     n_hips, total = is_found[..., HIPS, :].sum(-2), places[..., HIPS, :].sum(-2)
     middle = _library(places).where(n_hips > 1, total / 2, total)
     neck = places[..., NECK, :]
-    torso = ((middle - neck) ** 2).sum(-1)[..., None] ** 0.5
+    x, y = (middle - neck)[..., :1], (middle - neck)[..., 1:]
+    torso = _library(places).hypot(x, y)  # squares of pixels would leave half precision
     has_ruler = is_found[..., NECK, :] & (n_hips > 0) & (torso >= 1)
     centred = (places - neck[..., None, :]) / torso.clip(min=1)[..., None]
     return _library(places).where(has_ruler[..., None], centred, 0)

@@ -21,6 +21,24 @@ def _require_states(states: Tensor, width: int) -> None:
             f"dual_attention: states {list(states.shape)} came, [B, T, V, {width}] with at least "
             "one frame and joint is needed; pass what a pose model of this width returns"
         )
+    if not states.is_floating_point():
+        raise ValueError(
+            f"dual_attention: states of {states.dtype} came, floating point is needed; pass what a "
+            "pose model returns"
+        )
+
+
+def _mean(states: Float[Tensor, "B T V n"], width: int, pattern: str) -> Tensor:
+    "The mean of some states over the axes that `pattern` leaves out."
+    _require_states(states, width)
+    mean = reduce(states, pattern, "mean")
+    on_cpu = mean.device.type == "cpu"  # on a GPU this look would wait for it
+    if on_cpu and not mean.isfinite().all():  # as it is if all states are, and much smaller
+        raise ValueError(
+            "dual_attention: states that are not finite came; if a pose model made them, its "
+            "weights have gone astray: learn more slowly"
+        )
+    return mean
 
 
 def _weigh(rows: Float[Tensor, "B R n"], shares: Float[Tensor, "B R"]) -> Float[Tensor, "B n"]:
@@ -46,8 +64,7 @@ class NodeAttention(nn.Module):
         return (self._rows(states) @ self.score).softmax(1)
 
     def _rows(self, states: Float[Tensor, "B T V n"]) -> Float[Tensor, "B V n"]:
-        _require_states(states, len(self.score))
-        return reduce(states, "b t v n -> b v n", "mean")
+        return _mean(states, len(self.score), "b t v n -> b v n")
 
 # %% ../../nbs/6_posegraph/63_dual_attention.ipynb #63d8b82e
 class TimeAttention(nn.Module):
@@ -68,8 +85,7 @@ class TimeAttention(nn.Module):
         return (self._rows(states) @ self.score).softmax(1)
 
     def _rows(self, states: Float[Tensor, "B T V n"]) -> Float[Tensor, "B T n"]:
-        _require_states(states, len(self.score))
-        return reduce(states, "b t v n -> b t n", "mean")
+        return _mean(states, len(self.score), "b t v n -> b t n")
 
 # %% ../../nbs/6_posegraph/63_dual_attention.ipynb #9b7aecc5
 class DualAttention(nn.Module):
@@ -97,8 +113,7 @@ class MeanPool(nn.Module):
         self.width = width
 
     def forward(self, states: Float[Tensor, "B T V n"]) -> Float[Tensor, "B n"]:
-        _require_states(states, self.width)
-        return reduce(states, "b t v n -> b n", "mean")
+        return _mean(states, self.width, "b t v n -> b n")
 
 # %% ../../nbs/6_posegraph/63_dual_attention.ipynb #338b1af0
 class Doubled(nn.Module):

@@ -37,22 +37,37 @@ def _require_graph(who: str, adjacency: Tensor, n_layers: int) -> None:
             f"{who}: adjacency {list(adjacency.shape)} and n_layers={n_layers} came, [V, V] and at "
             "least one layer are needed; pose_adjacency makes the matrix"
         )
-    if not adjacency.isfinite().all():
-        raise ValueError(f"{who}: the adjacency has weights that are not finite; mend the graph")
+    if not (adjacency.is_floating_point() and adjacency.isfinite().all()):
+        raise ValueError(
+            f"{who}: the adjacency of {adjacency.dtype} has weights that are not finite or no "
+            "floating point; pose_adjacency makes the matrix"
+        )
+
+
+def _require_numbers(who: str, x: Tensor) -> None:
+    "An error if `x` is not floating point, or not finite on the CPU."
+    if not x.is_floating_point():
+        raise ValueError(
+            f"{who}: coordinates of {x.dtype} came, floating point is needed; to_coordinates "
+            "makes it of joints"
+        )
+    on_cpu = x.device.type == "cpu"  # on a GPU this look would wait for it
+    if on_cpu and not x.isfinite().all():
+        raise ValueError(
+            f"{who}: {int((~x.isfinite()).sum())} of {x.numel()} coordinates are not finite; "
+            "to_coordinates sets missing joints to 0"
+        )
 
 
 def _require_coordinates(who: str, x: Tensor, n_joints: int, in_features: int) -> None:
     "An error if `x` is not [..., V, in_features] of finite numbers."
     if tuple(x.shape[-2:]) != (n_joints, in_features):
+        came = ", ".join(str(n) for n in x.shape[-2:])
         raise ValueError(
-            f"{who}: coordinates {list(x.shape)} came, [..., {n_joints}, {in_features}] is needed; "
+            f"{who}: coordinates [..., {came}] came, [..., {n_joints}, {in_features}] is needed; "
             f"the graph has {n_joints} joints, use the joints that it was made for"
         )
-    if not x.isfinite().all():
-        raise ValueError(
-            f"{who}: {int((~x.isfinite()).sum())} of {x.numel()} coordinates are not finite; "
-            "to_coordinates sets missing joints to 0"
-        )
+    _require_numbers(who, x)
 
 # %% ../../nbs/6_posegraph/60_gcn.ipynb #7e535f08
 def _glorot(n_terms: int, n_rows: int, width: int) -> Float[Tensor, "g i n"]:
@@ -102,6 +117,21 @@ class GraphConvolution(nn.Module):
         return f"{in_features}, {terms} x {width}, joints={len(self.adjacency)}{relu}"
 
 # %% ../../nbs/6_posegraph/60_gcn.ipynb #6ca0eeba
+def _require_poses(x: Tensor, n_joints: int, in_features: int, is_training: bool) -> None:
+    "An error if `x` is not [B, T, V, in_features], or has too few poses to normalise over."
+    if x.ndim != 4 or tuple(x.shape[2:]) != (n_joints, in_features):
+        raise ValueError(
+            f"JointNorm: coordinates {list(x.shape)} came, [B, T, {n_joints}, {in_features}] is "
+            "needed; use the joints that it was made for, and coordinates[None] for a single clip"
+        )
+    if len(x) * x.shape[1] < 1 + is_training:
+        raise ValueError(
+            f"JointNorm: {len(x)} clips of {x.shape[1]} frames came, {1 + is_training} poses or "
+            "more are needed to normalise over; use larger batches, or call .eval() first"
+        )
+    _require_numbers("JointNorm", x)
+
+
 class JointNorm(nn.Module):
     "Batch normalisation of each number of each joint; missing joints stay exactly zero."
 
@@ -113,9 +143,10 @@ class JointNorm(nn.Module):
     ):
         super().__init__()
         self.norm = nn.BatchNorm1d(n_joints * in_features)
-        self.keep_missing = keep_missing
+        self.n_joints, self.in_features, self.keep_missing = n_joints, in_features, keep_missing
 
     def forward(self, x: Float[Tensor, "B T V I"]) -> Float[Tensor, "B T V I"]:
+        _require_poses(x, self.n_joints, self.in_features, self.training)
         normed = self.norm(rearrange(x, "b t v i -> (b t) (v i)"))
         normed = rearrange(normed, "(b t) (v i) -> b t v i", b=len(x), v=x.shape[2])
         return normed * (x != 0).any(-1, keepdim=True) if self.keep_missing else normed

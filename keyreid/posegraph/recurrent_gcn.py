@@ -22,10 +22,10 @@ def _graph_terms(
     graph: GraphConvolution, coordinates: Float[Tensor, "B T V I"], bias: Float[Tensor, "n"]
 ) -> Sequence[Float[Tensor, "BV n"]]:  # one per frame
     "What the coordinates and the bias add to each state, for all frames in one product."
-    if coordinates.ndim != 4 or not coordinates.shape[1]:
+    if coordinates.ndim != 4 or 0 in coordinates.shape[:2]:
         raise ValueError(
-            f"recurrent_gcn: coordinates {list(coordinates.shape)} came, [B, T, V, "
-            "features] with at least one frame is needed; a single clip is coordinates[None]"
+            f"recurrent_gcn: coordinates {list(coordinates.shape)} came, [B, T, V, features] "
+            "with at least one frame and clip is needed; a single clip is coordinates[None]"
         )
     terms = graph(rearrange(coordinates, "b t v i -> t b v i")) + bias
     return rearrange(terms, "t b v n -> t (b v) n").unbind()
@@ -35,6 +35,11 @@ def _orthogonal(width: int, n_terms: int) -> nn.Parameter:
     "First weights of a memory: for each term a rotation, side by side, (width, n_terms * width)."
     terms = [nn.init.orthogonal_(torch.empty(width, width)) for _ in range(n_terms)]
     return nn.Parameter(torch.cat(terms, 1))
+
+
+def _first_memory(recurrent: Float[Tensor, "n m"]) -> Float[Tensor, "1 m"]:
+    "What a state of zeros adds, the same nothing for all joints; `recurrent` takes part in it."
+    return recurrent.new_zeros(1, len(recurrent)) @ recurrent
 
 # %% ../../nbs/6_posegraph/61_recurrent_gcn.ipynb #49608551
 class RecurrentGCN(nn.Module):
@@ -55,7 +60,7 @@ class RecurrentGCN(nn.Module):
 
     def forward(self, coordinates: Float[Tensor, "B T V I"]) -> Float[Tensor, "B T V n"]:
         terms = _graph_terms(self.graph, coordinates, self.bias)
-        states = [terms[0].tanh()]
+        states = [(terms[0] + _first_memory(self.recurrent)).tanh()]
         for term in terms[1:]:
             states.append(torch.addmm(term, states[-1], self.recurrent).tanh())
         return rearrange(states, "t (b v) n -> b t v n", b=len(coordinates))
@@ -93,7 +98,8 @@ class GatedGCN(nn.Module):
 
     def forward(self, coordinates: Float[Tensor, "B T V I"]) -> Float[Tensor, "B T V n"]:
         terms = _graph_terms(self.graph, coordinates, self.bias)
-        state, cell = _update(terms[0], terms[0].new_zeros(len(terms[0]), self.width))
+        empty = terms[0].new_zeros(len(terms[0]), self.width)
+        state, cell = _update(terms[0] + _first_memory(self.recurrent), empty)
         states = [state]
         for term in terms[1:]:
             state, cell = _update(torch.addmm(term, state, self.recurrent), cell)
