@@ -153,9 +153,7 @@ def _start_loader(benchmark: Benchmark, T: int, workers: int, accelerator, **opt
     n_ids = min(8, len({t.pid for t in benchmark.train}))
     augment = Augment(size=(128, 64), colour=0.2, erase_rate=0.3, erase_area=(0.02, 0.3))
     own = dict(clip_length=T, size=(128, 64), augment=augment, seed=77, workers=workers)
-    return train_loader(
-        benchmark.train, n_ids, 4, device=accelerator.device, **own, **options
-    )
+    return train_loader(benchmark.train, n_ids, 4, device=accelerator.device, **own, **options)
 
 # %% ../../nbs/9_runs/90b_pose_data.ipynb #1935c4d5
 CLIP_MODELS = {"bicnet": ("small", 8), "keyreid": ("small_vit", 3)}  # backbone, epochs for 12
@@ -236,7 +234,7 @@ class ClipCache:
     def __call__(self, tracklet: Tracklet, indices: np.ndarray) -> Float32[np.ndarray, "1 D"]:
         return self.rows[tracklet, int(indices[0])][None]
 
-# %% ../../nbs/9_runs/90b_pose_data.ipynb #1578d647
+# %% ../../nbs/9_runs/90b_pose_data.ipynb #a274acb1
 def _kept(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     "An array from a file, made and written if it is not there."
     if not path.is_file():
@@ -273,7 +271,6 @@ def _look(vit: nn.Module, tracklet: Tracklet, accelerator: Accelerator) -> np.nd
         return vit(normalise(frames.to(accelerator.device))).float().cpu().numpy()
 
 
-@torch.inference_mode()
 def see_clips(
     name: str,  # in CLIP_MODELS
     benchmark: Benchmark,
@@ -292,13 +289,20 @@ def see_clips(
             for i, t in enumerate(tracklets)
             for s in ClipCache.starts(len(t))
         ]
-        net, found = model(), []
-        for batch in tqdm(DataLoader(windows, 32, collate_fn=collate), desc=f"clips, {name}"):
-            with accelerator.autocast():
-                found.append(_embed(net, batch.to(accelerator.device)).float().cpu().numpy())
-        return np.concatenate(found)
+        loader = DataLoader(windows, 32, collate_fn=collate)
+        return _look_at_clips(model(), tqdm(loader, desc=f"clips, {name}"), accelerator)
 
     return ClipCache(_kept(path, make), tracklets)
+
+
+@torch.inference_mode()
+def _look_at_clips(net: PoseAided, batches, accelerator: Accelerator) -> np.ndarray:
+    "Embeddings of all clips."
+    found = []
+    for batch in batches:
+        with accelerator.autocast():
+            found.append(_embed(net, batch.to(accelerator.device)).float().cpu().numpy())
+    return np.concatenate(found)
 
 
 def _embed(net: PoseAided, batch: Batch) -> Tensor:
