@@ -58,7 +58,7 @@ def pass_by(
     frequency = sample_bodies([pid - 1], seed, gait_strength).frequency.item()
     return Passage(frames, exact, detected, frequency)
 
-# %% ../../nbs/8_explore/86_gait.ipynb #c19c149c
+# %% ../../nbs/8_explore/86_gait.ipynb #f8101c7e
 NECK, ANKLES = POSE14.index("neck"), [POSE14.index(f"{s}_ankle") for s in ("left", "right")]
 
 
@@ -93,14 +93,16 @@ def to_places(
 def fit_stride(
     values: Float[np.ndarray, "T K"],  # nan: not known
     phase: Float[np.ndarray, "T"],  # radians
-) -> Float[np.ndarray, "W K"]:  # nan where fewer than W values are known
+) -> Float[np.ndarray, "7 K"]:  # nan: fewer than 14 are known, or none in a sixth of the stride
     "A constant and three harmonics for each column, by least squares."
-    waves, fits = _waves(phase), []
-    for column in values.T:
+    waves, fits = _waves(phase), np.full((7, values.shape[1]), np.nan)
+    for k, column in enumerate(values.T):
         known = np.isfinite(column)
-        fit = np.linalg.lstsq(waves[known], column[known], rcond=None)[0]
-        fits.append(fit if known.sum() >= waves.shape[1] else np.full(waves.shape[1], np.nan))
-    return np.stack(fits, 1)
+        seen = np.sort(phase[known])
+        holes = np.diff(seen, append=seen[:1] + 2 * np.pi)
+        if known.sum() >= 14 and holes.max() < np.pi / 3:
+            fits[:, k] = np.linalg.lstsq(waves[known], column[known], rcond=None)[0]
+    return fits
 
 # %% ../../nbs/8_explore/86_gait.ipynb #6a7a35b5
 CHAINS = ("hip knee ankle", "shoulder elbow wrist", "shoulder hip knee")
@@ -136,7 +138,7 @@ def joint_gaps(
     curves = [at @ fit_stride(*pair) for pair in zip(flat, phases, strict=True)]
     return np.linalg.norm(rearrange(curves[0] - curves[1], "n (v c) -> n v c", c=2), axis=-1)
 
-# %% ../../nbs/8_explore/86_gait.ipynb #b08ada2e
+# %% ../../nbs/8_explore/86_gait.ipynb #fa855571
 def _stage(pair: list[Passage], phases: list[np.ndarray], first: int) -> go.Figure:
     "Eight moments of a stride of both people, at the same phases, and two panels below."
     specs, strips = [[{"colspan": 2}, None], [{}, {}]], []
@@ -175,13 +177,15 @@ def _add_gaps(figure: go.Figure, gaps: np.ndarray, same: np.ndarray) -> None:
 
 def _finding(pair: list[Passage], gaps: np.ndarray, same: np.ndarray) -> str:
     "Where two people differ most, how much the same person differs there, and their paces."
+    if np.isnan(gaps).any(0).all():
+        return "No joint was seen over a whole stride: take more frames"
     v = int(np.nanargmax(gaps.mean(0)))
     where, degrees = POSE14[v].replace("_", " "), round(360 * int(gaps[:, v].argmax()) / len(gaps))
     most = f"They differ most in the {where}: {gaps[:, v].mean():.2f} torso lengths"
     most += f", most of it at {degrees}°<br>The same person twice: {same[:, v].mean():.2f} there; "
     return most + f"strides per second: {' and '.join(f'{p.frequency:.2f}' for p in pair)}"
 
-# %% ../../nbs/8_explore/86_gait.ipynb #1c8ac5ea
+# %% ../../nbs/8_explore/86_gait.ipynb #9f838a13
 def explore_gait(
     pair: int = 0,  # which two lookalikes: persons 2 pair + 1 and 2 pair + 2
     yaw: float = 90.0,  # degrees between walk and camera; 0: towards it, 90: from the side
@@ -194,10 +198,10 @@ def explore_gait(
     "Two people in the same clothes over the phase of a stride, and the joints that tell them."
     place_of("explore_gait", shown, SIGNALS)
     place_of("explore_gait", joints, ("exact", "detected"))
-    if pair < 0 or n_frames < 12:
+    if pair < 0 or n_frames < 30:
         raise ValueError(
-            f"explore_gait: pair {pair} and {n_frames} frames came; pairs count from 0, and 12 "
-            "frames or more are needed to fit a stride"
+            f"explore_gait: pair {pair} and {n_frames} frames came; pairs count from 0, and 30 "
+            "frames or more are needed to see a whole stride"
         )
     first, how = 2 * pair + 1, (yaw, gait_strength, n_frames, seed)
     passages = [pass_by(*who, *how) for who in ((first, 1), (first + 1, 1), (first, 2))]
