@@ -22,14 +22,7 @@ from ..retrieval.metrics import Labels, Scores
 from .runs import write_json
 from ..settings import rng_at
 
-# %% ../../nbs/9_runs/90a_rows.ipynb #ecc9b07f
-def _sums(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Sums over the queries of each person, [S, P], and how many there are, [P]."
-    _, member = np.unique(groups, return_inverse=True)
-    sums = np.stack([np.bincount(member, weights=row) for row in values])
-    return sums, np.bincount(member)
-
-
+# %% ../../nbs/9_runs/90a_rows.ipynb #1589dfe2
 def step(
     ours: Shaped[np.ndarray, "S Q"],  # average precision by seed and query; NaN: not valid
     theirs: Shaped[np.ndarray, "S Q"],  # of the same seeds and queries
@@ -37,31 +30,31 @@ def step(
     level: float = 0.95,  # share of invented repetitions inside the interval
     n_draws: int = 4000,
 ) -> Interval:
-    "How much better our row is than theirs, with people and seeds drawn again."
+    "How much better our row is than theirs: people drawn again, seeds by Student's t."
     gap = np.asarray(ours, float) - np.asarray(theirs, float)
     valid = ~np.isnan(gap).any(0)
-    sums, sizes = _sums(gap[:, valid], np.asarray(people)[valid])
-    n_seeds, n_people = sums.shape
-    rng, means = rng_at(0, 90), sums.sum(1) / sizes.sum()
+    gap, n_seeds = gap[:, valid], len(gap)
+    _, member = np.unique(np.asarray(people)[valid], return_inverse=True)
+    sums, sizes = np.bincount(member, weights=gap.mean(0)), np.bincount(member)
+    rng, n_people = rng_at(0, 90), len(sums)
     counts = rng.multinomial(n_people, np.full(n_people, 1 / n_people), n_draws)
-    of_people = counts @ sums.T / (counts @ sizes)[:, None]  # (draws, seeds)
-    chosen = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), n_draws) / n_seeds
-    widen = np.sqrt(n_seeds / (n_seeds - 1)) if n_seeds > 1 else 1.0
-    luck = (chosen @ means - means.mean()) * widen
-    drawn = of_people.mean(1) + luck
+    drawn = counts @ sums / (counts @ sizes)
+    if n_seeds > 1:
+        spread = gap.mean(1).std(ddof=1) / np.sqrt(n_seeds)
+        drawn = drawn + spread * rng.standard_t(n_seeds - 1, n_draws)
     ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(means.mean()), *ends.tolist())
+    return Interval(float(gap.mean()), *ends.tolist())
 
-# %% ../../nbs/9_runs/90a_rows.ipynb #e99a8216
+# %% ../../nbs/9_runs/90a_rows.ipynb #8f141fa0
 def verdict(
     gap: Interval,  # how much better a row is
-    by_seed: Sequence[float] = (),  # the same for each seed alone
+    by_seed: Sequence[float],  # the same for each seed alone
     sign: int = 1,  # what the claim says: 1 better, -1 worse
     smallest: float = 0.01,  # a gain below this is none worth the name
 ) -> str:  # shown, not shown or undecided
     "What an interval says about a claim."
     low, high = (gap.low, gap.high) if sign > 0 else (-gap.high, -gap.low)
-    if low > 0 and all(sign * x > 0 for x in by_seed):
+    if low > 0 and len(by_seed) > 1 and all(sign * x > 0 for x in by_seed):
         return "shown"
     return "not shown" if high < smallest else "undecided"
 
