@@ -129,4 +129,5 @@ POSE_MODELS = {
     "gcn_lstm_loop": partial(GraphLSTM, node_loop=True),
     "st_gcn": STGCN,
     "evolve_gcn": EvolveGCN,
+    "evolve_gcn_relu": partial(EvolveGCN, negative_slope=0.0),
 }

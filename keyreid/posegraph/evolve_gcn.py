@@ -12,6 +12,7 @@ import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .gcn import _require_numbers
 from .st_gcn import _require_clips, _require_graph
@@ -25,10 +26,12 @@ class EvolvingConvolution(nn.Module):
         in_features: int,  # numbers per joint
         width: int,  # numbers per joint that come out
         adjacency: Float[Tensor, "V V"],  # weights of the graph
+        negative_slope: float = 11 / 48,  # of the ReLU below 0; 0: a plain ReLU
     ):
         super().__init__()
         _require_graph("EvolvingConvolution", adjacency)
         self.register_buffer("adjacency", adjacency.clone(), persistent=False)
+        self.negative_slope = negative_slope
         self.start = nn.Parameter(torch.empty(in_features, width))
         self.from_input = nn.Parameter(torch.empty(3, in_features, in_features))
         self.from_state = nn.Parameter(torch.empty(3, in_features, in_features))
@@ -53,7 +56,8 @@ class EvolvingConvolution(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T V I"]) -> Float[Tensor, "B T V n"]:
         weights = self.weights(x.shape[1])
-        return torch.relu(einsum(self.adjacency @ x, weights, "b t v i, t i n -> b t v n"))
+        heard = einsum(self.adjacency @ x, weights, "b t v i, t i n -> b t v n")
+        return F.leaky_relu(heard, self.negative_slope)
 
 # %% ../../nbs/6_posegraph/61b_evolve_gcn.ipynb #7e1b9a76
 class EvolveGCN(nn.Module):
@@ -65,11 +69,15 @@ class EvolveGCN(nn.Module):
         width: int,  # numbers per state
         adjacency: Float[Tensor, "V V"],  # weights of the graph, e.g. pose_adjacency()
         n_layers: int = 2,  # bones that news can travel
+        negative_slope: float = 11 / 48,  # of the ReLU below 0; 0: a plain ReLU
     ):
         super().__init__()
         self.sizes, widths = (len(adjacency), in_features), [in_features, *[width] * n_layers]
         self.layers = nn.Sequential(
-            *(EvolvingConvolution(widths[i], width, adjacency) for i in range(n_layers))
+            *(
+                EvolvingConvolution(before, width, adjacency, negative_slope)
+                for before in widths[:-1]
+            )
         )
 
     def forward(self, coordinates: Float[Tensor, "B T V I"]) -> Float[Tensor, "B T V n"]:
