@@ -8,7 +8,7 @@ Docs: https://keyreid.github.io/keyreid/9_runs/pose_data.html.md"""
 __all__ = ['RULES', 'CLIP_MODELS', 'walkers_of', 'everyone', 'PoseJoints', 'start_backbone', 'start_clip_model', 'FrameCache',
            'ClipCache', 'see_frames', 'see_clips']
 
-# %% ../../nbs/9_runs/90b_pose_data.ipynb #2d50dad4
+# %% ../../nbs/9_runs/90b_pose_data.ipynb #4d88d3a5
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,12 +33,13 @@ from ..keypoints import COCO17
 from ..learning.checkpoints import load_weights_into, save_weights
 from ..learning.embedding import WindowDataset, refresh_norms
 from ..learning.losses import id_triplet_objective
+from ..learning.objective import PoseAidedObjective
 from ..learning.schedule import StepCosine, TrainConfig, adamw
 from ..learning.trainer import Trainer
 from ..posegraph.pose_aided import PoseAided, PoseAidedConfig
 from .pose_recipe import pose_aided_objective, pose_outputs
 from .recipe import joint_weigher
-from ..settings import rng_at, seed_everything
+from ..settings import atomic_write, rng_at, seed_everything
 from ..tracklets import Benchmark, Tracklet, to_labels
 
 # %% ../../nbs/9_runs/90b_pose_data.ipynb #efe229ee
@@ -59,7 +60,7 @@ def everyone(benchmark: Benchmark) -> list[Tracklet]:
     "Each tracklet of a benchmark once."
     return list(dict.fromkeys([*benchmark.train, *benchmark.query, *benchmark.gallery]))
 
-# %% ../../nbs/9_runs/90b_pose_data.ipynb #d35838ff
+# %% ../../nbs/9_runs/90b_pose_data.ipynb #a5d36b0c
 RULES = ("detected", "exact", "out_of_order", "stranger", "constant")
 
 
@@ -90,7 +91,7 @@ class PoseJoints:
     def __call__(
         self,
         tracklet: Tracklet,
-        indices: Sequence[int] | None = None,  # which frames; None: all
+        indices: Sequence[int] | np.ndarray | None = None,  # which frames; None: all
     ) -> Float32[np.ndarray, "T 17 3"]:  # pixels, and a confidence
         indices = np.arange(len(tracklet)) if indices is None else np.asarray(indices)
         found = self._lose(tracklet, self._find(tracklet, indices), indices)
@@ -115,7 +116,7 @@ class PoseJoints:
         luck = rng_at(2, self.number[tracklet]).random((len(tracklet), 17))[indices]
         return np.where((luck < self.lost)[..., None], 0, found)
 
-# %% ../../nbs/9_runs/90b_pose_data.ipynb #3fac2fc2
+# %% ../../nbs/9_runs/90b_pose_data.ipynb #e79e8423
 def _train_start(
     model: nn.Module, objective: Callable, forward: Callable, loader, accelerator, epochs: int
 ) -> Trainer:
@@ -155,8 +156,17 @@ def _start_loader(benchmark: Benchmark, T: int, workers: int, accelerator, **opt
     own = dict(clip_length=T, size=(128, 64), augment=augment, seed=77, workers=workers)
     return train_loader(benchmark.train, n_ids, 4, device=accelerator.device, **own, **options)
 
-# %% ../../nbs/9_runs/90b_pose_data.ipynb #1935c4d5
+# %% ../../nbs/9_runs/90b_pose_data.ipynb #1d2bb145
 CLIP_MODELS = {"bicnet": ("small", 8), "keyreid": ("small_vit", 3)}  # backbone, epochs for 12
+
+
+def _start_objective(model: PoseAided) -> PoseAidedObjective:
+    "What a clip model is asked for; KeyRe-ID names people by its own classifiers alone."
+    objective = pose_aided_objective(model)
+    if model.config.appearance == "keyreid":
+        objective.own = objective.own.branches  # its identity loss replaces the shared one
+        objective.own.requires_grad_(False)  # centres stay: the start is short
+    return objective
 
 
 def start_clip_model(
@@ -184,22 +194,30 @@ def start_clip_model(
         )
     joints = PoseJoints(benchmark, folder)
     loader = _start_loader(benchmark, 8, workers, accelerator, joints=joints, choose=train_window)
-    objective = pose_aided_objective(model)
-    if isinstance(objective.own, nn.Module):
-        objective.own.requires_grad_(False)  # centres stay: the start is short
     trainer = _train_start(
-        model, objective, pose_outputs, loader, accelerator, max(1, epochs * of_12 // 12)
+        *(model, _start_objective(model), pose_outputs, loader, accelerator),
+        epochs=max(1, epochs * of_12 // 12),
     )
     refresh_norms(trainer)
     save_weights(path, trainer.averaged, dict(preset=source, seed=77, epochs=epochs))
     return trainer.averaged.eval()
 
-# %% ../../nbs/9_runs/90b_pose_data.ipynb #73adbd42
+# %% ../../nbs/9_runs/90b_pose_data.ipynb #7bcf0e62
+def _require_rows(who: str, rows: np.ndarray, needed: int, what: str) -> None:
+    "Refuse embeddings of another benchmark."
+    if len(rows) != needed:
+        raise ValueError(
+            f"{who}: {len(rows)} embeddings came, the tracklets have {needed} {what}; remove the "
+            "file of embeddings, it belongs to other walkers"
+        )
+
+
 class FrameCache:
     "An embedding of each frame of a benchmark: what a frozen backbone sees."
 
     def __init__(self, rows: Float32[np.ndarray, "frames D"], tracklets: Sequence[Tracklet]):
         ends = np.cumsum([len(t) for t in tracklets])
+        _require_rows("FrameCache", rows, int(ends[-1]), "frames")
         self.rows = {t: rows[end - len(t) : end] for t, end in zip(tracklets, ends, strict=True)}
         self.width = rows.shape[1]
 
@@ -213,11 +231,9 @@ class ClipCache:
     "An embedding of each fourth window of 8 frames, and of the last."
 
     def __init__(self, rows: Float32[np.ndarray, "windows D"], tracklets: Sequence[Tracklet]):
-        self.rows, self.width, first = {}, rows.shape[1], 0
-        for t in tracklets:
-            for start in self.starts(len(t)):
-                self.rows[t, start] = rows[first]
-                first += 1
+        places = [(t, start) for t in tracklets for start in self.starts(len(t))]
+        _require_rows("ClipCache", rows, len(places), "windows of 8 frames")
+        self.rows, self.width = dict(zip(places, rows, strict=True)), rows.shape[1]
 
     @staticmethod
     def starts(n_frames: int) -> list[int]:
@@ -232,16 +248,21 @@ class ClipCache:
         return (start + np.arange(clip_length)) % n_frames
 
     def __call__(self, tracklet: Tracklet, indices: np.ndarray) -> Float32[np.ndarray, "1 D"]:
-        return self.rows[tracklet, int(indices[0])][None]
+        place = tracklet, int(indices[0])
+        if len(indices) != 8 or place not in self.rows:
+            raise ValueError(
+                f"ClipCache: {len(indices)} frames from frame {place[1]} came, windows of 8 from "
+                f"{self.starts(len(tracklet))} are there; use clip_length=8"
+            )
+        return self.rows[place][None]
 
-# %% ../../nbs/9_runs/90b_pose_data.ipynb #a274acb1
+# %% ../../nbs/9_runs/90b_pose_data.ipynb #4cf06161
 def _kept(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    "An array from a file, made and written if it is not there."
+    "An array from a file, made and written, whole or not at all, if it is not there."
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial_path = path.with_name(f".{path.name}.partial.npy")
-        np.save(partial_path, make().astype(np.float16))
-        partial_path.rename(path)
+        rows = make().astype(np.float16)
+        with atomic_write(path) as temporary:
+            np.save(temporary, rows)
     return np.load(path).astype(np.float32)
 
 

@@ -9,7 +9,7 @@ __all__ = ['FULL', 'PoseRow', 'PoseSize', 'pose_size', 'select_rows', 'config_of
            'cached_trainer', 'read_cached', 'train_row', 'cached_descriptors', 'describe_row', 'score', 'other_weights',
            'run_row', 'made_of', 'run_rows']
 
-# %% ../../nbs/9_runs/90c_pose_rows.ipynb #61d09600
+# %% ../../nbs/9_runs/90c_pose_rows.ipynb #402241bd
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +31,7 @@ from ..learning.embedding import refresh_norms
 from ..learning.objective import PoseAidedObjective
 from ..learning.schedule import StepCosine, TrainConfig, adamw
 from ..learning.trainer import Trainer
+from ..parts.keyreid import KeyReIDConfig
 from ..posegraph.pose_aided import PoseAided, PoseAidedConfig
 from ..retrieval.metrics import Scores, evaluate_features
 from keyreid.runs.pose_data import (
@@ -55,7 +56,7 @@ from .rows import Rows, row_of
 from ..settings import rng_at, seed_everything
 from ..tracklets import Benchmark, Tracklet, to_labels
 
-# %% ../../nbs/9_runs/90c_pose_rows.ipynb #b285513c
+# %% ../../nbs/9_runs/90c_pose_rows.ipynb #095a3424
 @dataclass(frozen=True)
 class PoseRow:
     "One row of a table: a model, and what joints it is given."
@@ -115,11 +116,18 @@ def select_rows(rows: Mapping[str, PoseRow], names: str) -> dict[str, PoseRow]:
     return {name: rows[name] for name in asked}
 
 
+def _backbone_of(row: PoseRow, size: PoseSize) -> str:
+    "What reads frames; KeyRe-ID needs a transformer where the others have a ResNet."
+    if row.appearance != "keyreid" or "resnet" not in size.backbone:
+        return size.backbone
+    return "small_vit" if size.backbone == "small_resnet" else KeyReIDConfig.backbone
+
+
 def config_of(row: PoseRow, size: PoseSize, n_ids: int) -> PoseAidedConfig:
     "What the model of a row is built from."
     of_row = {k: v for k, v in asdict(row).items() if k not in ("share", "joints", "lost")}
-    own = ("width", "coordinates", "neck", "backbone", "image_size")
-    return PoseAidedConfig(n_ids, **of_row, **{k: getattr(size, k) for k in own})
+    own = {k: getattr(size, k) for k in ("width", "coordinates", "neck", "image_size")}
+    return PoseAidedConfig(n_ids, **of_row, **own, backbone=_backbone_of(row, size))
 
 # %% ../../nbs/9_runs/90c_pose_rows.ipynb #1f136bb7
 class PoseData:
@@ -211,11 +219,16 @@ class FrozenAppearance(nn.Module):
     def forward(self, embeddings: Float[Tensor, "B T D"]) -> Float[Tensor, "B D2"]:
         return self.clip(self.layer(embeddings))
 
-# %% ../../nbs/9_runs/90c_pose_rows.ipynb #dda9c9b6
+# %% ../../nbs/9_runs/90c_pose_rows.ipynb #7dba2f48
 def cached_trainer(row: PoseRow, data: PoseData, seed: int) -> Trainer:
     "The training of a row over frozen embeddings, ready to `fit`."
-    seed_everything(seed)
     size, clips = data.size, CachedClips(data, row, seed)
+    if size.steps < 1:
+        raise ValueError(
+            f"cached_trainer: a size of {size.steps} steps came, 1 or more is needed over frozen "
+            "embeddings; only a row that learns everything (start=0) can be as long as published"
+        )
+    seed_everything(seed)
     appearance = None
     if clips.look is not None:
         name = "average" if row.appearance in CLIP_MODELS else row.appearance
@@ -245,20 +258,22 @@ def read_cached(model: PoseAided, batch) -> tuple | Tensor:
 
 def train_row(row: PoseRow, data: PoseData, seed: int) -> Trainer:
     "The trained model of a row."
-    if data.size.start:
+    size = data.size
+    if size.start:
         trainer = cached_trainer(row, data, seed).fit()
         refresh_norms(trainer)
         return trainer
-    config = config_of(row, data.size, len(data.labels))
-    model, _ = pose_aided_model(data.benchmark, config, seed=seed)
+    config = config_of(row, size, len(data.labels))
+    weights = "none" if size.backbone.startswith("small") else "timm"
+    model, _ = pose_aided_model(data.benchmark, config, weights, seed)
     own = data.benchmark, data.joints(row), data.accelerator
-    plan = dict(learning_rate=data.size.rate, share=row.share, seed=seed, workers=data.workers)
-    trainer = pose_aided_trainer(model, *own, **plan)
-    if data.size.steps:
-        trainer.total_steps = data.size.steps
+    plan = dict(learning_rate=size.rate, share=row.share, seed=seed, workers=data.workers)
+    trainer = pose_aided_trainer(model, *own, n_ids=min(8, len(data.labels)), **plan)
+    if size.steps:
+        trainer.total_steps = size.steps
     return trainer.fit()
 
-# %% ../../nbs/9_runs/90c_pose_rows.ipynb #67016f03
+# %% ../../nbs/9_runs/90c_pose_rows.ipynb #7ce80438
 @torch.inference_mode()
 def cached_descriptors(
     model: PoseAided, row: PoseRow, data: PoseData
@@ -296,14 +311,21 @@ def describe_row(
     return pose_aided_descriptors(model, data.benchmark, data.joints(row), **own)
 
 
-def score(descriptors: tuple, benchmark: Benchmark) -> Scores:
+def score(
+    descriptors: tuple | list,  # of queries, and of gallery
+    benchmark: Benchmark,
+) -> Scores:
     "How well queries find their people in the gallery."
     parts = benchmark.query, benchmark.gallery
     labels = [[getattr(t, what) for t in part] for what in ("pid", "camid") for part in parts]
     return evaluate_features(*descriptors, *labels)
 
-# %% ../../nbs/9_runs/90c_pose_rows.ipynb #44fd248e
-def other_weights(descriptors: tuple, n_appearance: int, benchmark: Benchmark) -> dict[str, float]:
+# %% ../../nbs/9_runs/90c_pose_rows.ipynb #38629ca0
+def other_weights(
+    descriptors: tuple | list,  # of queries, and of gallery
+    n_appearance: int,  # numbers of a descriptor that belong to the appearance; they come first
+    benchmark: Benchmark,
+) -> dict[str, float]:
     "mAP of each branch alone, and of both at length 1 with some weights of the pose."
     cut = [np.split(x, [n_appearance], 1) for x in descriptors]
     found = {}
