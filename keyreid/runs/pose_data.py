@@ -161,12 +161,8 @@ CLIP_MODELS = {"bicnet": ("small", 8), "keyreid": ("small_vit", 3)}  # backbone,
 
 
 def _start_objective(model: PoseAided) -> PoseAidedObjective:
-    "What a clip model is asked for; KeyRe-ID names people by its own classifiers alone."
-    objective = pose_aided_objective(model)
-    if model.config.appearance == "keyreid":
-        objective.own = objective.own.branches  # its identity loss replaces the shared one
-        objective.own.requires_grad_(False)  # centres stay: the start is short
-    return objective
+    "What a clip model is asked for; centres stay where they are, the start is short."
+    return pose_aided_objective(model).requires_grad_(False)
 
 
 def start_clip_model(
