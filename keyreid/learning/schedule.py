@@ -162,9 +162,7 @@ class TrainConfig:
 
     epochs: int = 120  # passes over the identities; released code: 120
     minutes: float | None = None  # train about so long instead; None: `epochs` decide
-    schedule: EpochCosine | StepCosine | StepDecay = (
-        EpochCosine()
-    )  # released code
+    schedule: EpochCosine | StepCosine | StepDecay = EpochCosine()  # released code
     clip_norm: float | None = None  # longest gradient; None: no clipping, as in the released code
     average_decay: float = 0.995  # share kept at each step; released code; 0: no averaging
     checkpoint_every: int = 200  # steps between checkpoints; 0: none
