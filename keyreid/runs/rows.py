@@ -93,6 +93,8 @@ class Rows:
 
     def keep(self, row: dict, people: Sequence[int]) -> None:
         "Add a row and write the file; `people` are the persons of the queries."
+        now = Rows(self.path)  # another run may have kept rows in the meantime
+        self.people, self.rows = now.people, now.rows
         known = self.people.setdefault(row["preset"], list(people))
         if known != list(people):
             raise ValueError(
