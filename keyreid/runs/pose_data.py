@@ -74,7 +74,7 @@ class PoseJoints:
         folder: Path,  # of its frames and keypoints
         rule: str = "detected",  # one of RULES
         lost: float = 0.0,  # share of joints that are lost in addition, from 0 to 1
-        kind: str = "detected",  # folder of keypoints for all rules but exact
+        kind: str = "detected",  # joints for all rules but exact: a name, or a folder
     ):
         if rule not in RULES or not 0 <= lost <= 1:
             raise ValueError(
@@ -296,12 +296,14 @@ def see_clips(
     path: Path,  # file to keep the embeddings in
     model: Callable[[], nn.Module],  # gives the model if it is needed
     accelerator: Accelerator,
+    poses: str = "detected",  # joints that KeyRe-ID is told: a name, or a folder
 ) -> ClipCache:
     "Windows of 8 frames of each tracklet through BiCnet or KeyRe-ID, once."
     tracklets = everyone(benchmark)
 
     def make() -> np.ndarray:
-        windows = WindowDataset(tracklets, 8, (128, 64), joints=PoseJoints(benchmark, folder))
+        joints = PoseJoints(benchmark, folder, kind=poses)
+        windows = WindowDataset(tracklets, 8, (128, 64), joints=joints)
         windows.windows = [
             (i, (s + np.arange(8)) % len(t))
             for i, t in enumerate(tracklets)
