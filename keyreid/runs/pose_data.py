@@ -26,9 +26,10 @@ from ..appearance.backbones import create_vit
 from ..appearance.heads import BNNeck
 from ..data.batches import Batch, collate, read_clip, train_loader
 from ..data.clips import train_window
+from ..data.poses import Poses
 from ..data.readers import read_mars
 from ..data.transforms import Augment, normalise
-from ..data.walkers import VERSION, WalkerJoints, Walkers, write_walkers
+from ..data.walkers import VERSION, Walkers, write_walkers
 from ..keypoints import COCO17
 from ..learning.checkpoints import load_weights_into, save_weights
 from ..learning.embedding import WindowDataset, refresh_norms
@@ -81,7 +82,7 @@ class PoseJoints:
                 f"{', '.join(RULES)}, and a share from 0 to 1"
             )
         self.rule, self.lost, tracklets = rule, lost, everyone(benchmark)
-        self.read = WalkerJoints(folder, "exact" if rule == "exact" else kind, COCO17)
+        self.read = Poses(folder, "exact" if rule == "exact" else kind, COCO17)
         self.number = {t: i for i, t in enumerate(tracklets)}
         order = rng_at(0, 44).permutation(len(tracklets))
         self.stranger = {t: tracklets[i] for t, i in zip(tracklets, order, strict=True)}
