@@ -7,8 +7,8 @@ Docs: https://keyreid.github.io/keyreid/3_pose/estimators.html.md"""
 # %% auto #0
 __all__ = ['MEAN', 'SPREAD', 'ZOO', 'MIRROR', 'HALPE26_M', 'PROVIDERS', 'DOTS', 'DOTS_STEPS', 'STANDING', 'ESTIMATORS',
            'PoseEstimator', 'require_frames', 'as_joints', 'Fit', 'fit_whole', 'letterbox', 'network_input',
-           'read_simcc', 'PoseWeightsMissing', 'read_network', 'joint_names', 'open_session', 'in_batches',
-           'require_knobs', 'RTMPose', 'paint_dots', 'scatter', 'write_dots', 'KnownPoses', 'DummyPose',
+           'read_simcc', 'PoseWeightsMissing', 'missing_weights', 'read_network', 'joint_names', 'open_session',
+           'in_batches', 'require_knobs', 'RTMPose', 'paint_dots', 'scatter', 'write_dots', 'KnownPoses', 'DummyPose',
            'estimator_for']
 
 # %% ../../nbs/3_pose/30_estimators.ipynb #619e9046
@@ -161,7 +161,7 @@ def read_simcc(
     places = np.stack([across.argmax(-1), down.argmax(-1)], -1) / bins
     return as_joints(fit.to_picture(places), (across.max(-1) + down.max(-1)) / 2)
 
-# %% ../../nbs/3_pose/30_estimators.ipynb #de04ea7a
+# %% ../../nbs/3_pose/30_estimators.ipynb #b7a09684
 class PoseWeightsMissing(FileNotFoundError):
     "No weights where they should be; the message says where to get some."
 
@@ -171,7 +171,10 @@ MIRROR = "https://huggingface.co/Tau-J/RTMPose/resolve/main/rtmposev1/onnx_sdk/"
 HALPE26_M = "rtmpose-m_simcc-body7_pt-body7-halpe26_700e-256x192-4d3e73dd_20230605.zip"
 
 
-def _missing(weights: str, download: str) -> PoseWeightsMissing:
+def missing_weights(
+    weights: Path | str,  # what was named
+    download: str,  # what to download instead, and from where
+) -> PoseWeightsMissing:
     "The error for weights that are not there."
     return PoseWeightsMissing(
         f"Pose weights not found: {weights or 'none named'} (settings.ini `pose_weights`, or "
@@ -186,8 +189,8 @@ def read_network(
     "The network in a file of weights."
     path = Path(weights)
     if not str(weights) or not path.is_file():
-        raise _missing(
-            str(weights),
+        raise missing_weights(
+            weights,
             f"Download {ZOO}{HALPE26_M} (mirror: the same file below {MIRROR}) and name this .zip, "
             "or the end2end.onnx in it",
         )
@@ -269,7 +272,7 @@ def open_session(
     _no_fall_back(device, session.get_providers())
     return session
 
-# %% ../../nbs/3_pose/30_estimators.ipynb #7d15345d
+# %% ../../nbs/3_pose/30_estimators.ipynb #a7e77f28
 def _input_of(session, name: str) -> tuple[str, int | None, tuple[int, int]]:
     "Name of the only input, pictures per call (None: any number), height and width."
     inputs, n_outputs = session.get_inputs(), len(session.get_outputs())
@@ -283,6 +286,16 @@ def _input_of(session, name: str) -> tuple[str, int | None, tuple[int, int]]:
             "network"
         )
     return inputs[0].name, batch if isinstance(batch, int) else None, tuple(size)
+
+
+def _joints_of(profiles: Sequence[np.ndarray], name: str) -> tuple[str, ...]:
+    "The names of the joints that a network gives, from its outputs for one picture."
+    if [p.ndim for p in profiles] != [3, 3]:
+        raise ValueError(
+            f"RTMPose: {name} gives {', '.join(str(list(p.shape)) for p in profiles)} for one "
+            "picture, two times [1, joints, entries] is needed; take a SimCC network"
+        )
+    return joint_names(profiles[0].shape[1])
 
 
 def in_batches(
@@ -307,7 +320,7 @@ def require_knobs(
             "1 are needed; 1.25 is what these networks were trained with"
         )
 
-# %% ../../nbs/3_pose/30_estimators.ipynb #53949795
+# %% ../../nbs/3_pose/30_estimators.ipynb #749fe5da
 class RTMPose(PoseEstimator):
     "RTMPose, or another network with SimCC outputs, on onnxruntime; the whole crop is the box."
 
@@ -328,7 +341,7 @@ class RTMPose(PoseEstimator):
         self.input_name, self.n_fixed, self.input_size = _input_of(self.session, name)
         self.batch_size = self.n_fixed or batch_size
         blank = np.zeros((1, 3, *self.input_size), np.float32)
-        self.keypoint_names = joint_names(self._run(blank)[0].shape[1])
+        self.keypoint_names = _joints_of(self._run(blank), name)
         self.fingerprint = {
             "estimator": self.name,
             "library": "onnxruntime",
