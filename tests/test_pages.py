@@ -9,9 +9,11 @@ import html
 import json
 import os
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 
+import book
 import numpy as np
 import pytest
 from book import Notebook, links, read_book, source
@@ -25,6 +27,7 @@ from keyreid.retrieval.protocols import PROTOCOLS, TrackTable, count_pairs
 ROOT = Path(__file__).resolve().parents[1]
 NBS, EXPERIMENTS = ROOT / "nbs", ROOT / "nbs" / "experiments"
 PAGES = {page.path.stem: page for page in read_book(NBS / "pages")}
+RULES = ("order", "layer", "name", "title", "comparison", "output")  # of tests/book.py
 OURS = ("here", "rule", "reader", "remark")  # columns of tables that name things of ours
 
 
@@ -58,6 +61,18 @@ def page_complaints(page: Notebook) -> list[str]:
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_a_page_is_a_page(page: Notebook):
     assert page_complaints(page) == []
+
+
+def test_the_rules_of_the_book_allow_pages(tmp_path: Path):
+    "A notebook without number and module is no complaint, an exported one or a wrong cell is."
+    shutil.copytree(NBS / "pages", tmp_path / "pages")
+    rules = [getattr(book, f"{word}_complaints") for word in RULES]
+    assert [complaint for rule in rules for complaint in rule(tmp_path)] == []
+    path = tmp_path / "pages" / "claims.ipynb"
+    text = json.loads(path.read_text(encoding="utf-8"))
+    text["cells"][2]["source"] = ["1 == 2"]
+    path.write_text(json.dumps(text), encoding="utf-8")
+    assert len([complaint for rule in rules for complaint in rule(tmp_path)]) == 1
 
 
 def dead_links(page: Notebook) -> list[str]:
