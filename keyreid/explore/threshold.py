@@ -21,10 +21,10 @@ from ..figures import INK, RIGHT, WRONG
 from ..retrieval.distances import pairwise_distance
 from ..retrieval.open_set import Bags, split_pairs, threshold_at
 
-# %% ../../nbs/8_explore/86d_threshold.ipynb #e7e66aa1
+# %% ../../nbs/8_explore/86d_threshold.ipynb #c6e1ac7b
 def across_cameras(
-    pid: int,  # person of the query
-    camid: int,  # camera of the query
+    pid: int | np.integer,  # person of the query
+    camid: int | np.integer,  # camera of the query
     gallery_pids: Int[np.ndarray, "G"],
     gallery_camids: Int[np.ndarray, "G"],
 ) -> tuple[Bool[np.ndarray, "G"], Bool[np.ndarray, "G"]]:  # same person, different persons
@@ -55,7 +55,7 @@ def compare(
     strangers[is_person | np.equal.outer(camids[asked], camids[listed])] = np.inf
     return Comparison(bags, strangers)
 
-# %% ../../nbs/8_explore/86d_threshold.ipynb #abbe0555
+# %% ../../nbs/8_explore/86d_threshold.ipynb #67c07056
 def accused_share(
     strangers: Float[np.ndarray, "Q G"],  # distances to other people; infinite: does not count
     threshold: float,  # distances up to this one are taken for a match
@@ -63,17 +63,16 @@ def accused_share(
 ) -> Float[np.ndarray, "n"]:  # one share for each size
     "The share of passers-by who raise an alarm, though they are not on the list."
     n_there, near = np.isfinite(strangers).sum(1), (strangers <= threshold).sum(1)
-    sizes = np.asarray(sizes)
-    if not len(sizes) or sizes.min() < 0 or sizes.max() > n_there.min(initial=0):
+    sizes, fewest = np.asarray(sizes), n_there.min()
+    if sizes.min() < 0 or sizes.max() > fewest:
         raise ValueError(
-            f"accused_share: lists of {sizes.min(initial=0)} to {sizes.max(initial=0)} names came, "
-            f"but a passer-by has as few as {n_there.min(initial=0)} strangers to be compared "
-            "with; ask for shorter lists"
+            f"accused_share: lists of {sizes.min()} to {sizes.max()} names came, but one of the "
+            f"passers-by has {fewest} strangers to be compared with; ask for shorter lists"
         )
     peace = hypergeom.pmf(0, n_there[:, None], near[:, None], sizes[None])
     return 1 - peace.mean(axis=0)
 
-# %% ../../nbs/8_explore/86d_threshold.ipynb #f67d4438
+# %% ../../nbs/8_explore/86d_threshold.ipynb #d6e4ec2d
 def _add_histograms(figure: go.Figure, known: Bags, new: Bags, threshold: float) -> None:
     "Genuine and impostor distances of known cameras and of the new one, and the line."
     edges = np.linspace(0, max(bag.max() for bag in (*known, *new)), 61)
@@ -100,17 +99,30 @@ def _add_accused(figure: go.Figure, sizes: np.ndarray, curves: dict, n_listed: i
         look = dict(x=sizes.tolist(), y=accused.tolist(), line=dict(color=WRONG, dash=dash))
         figure.add_scatter(name=f"accused, {where}", mode="lines", **look, row=1, col=2)
         spot = dict(x=[n_listed], y=[float(accused[here])], marker=dict(color=WRONG, size=9))
-        figure.add_scatter(name=f"this list, {where}", mode="markers", **spot, row=1, col=2)
+        look = dict(name=f"this list, {where}", mode="markers", showlegend=False)
+        figure.add_scatter(**look, **spot, row=1, col=2)
     figure.update_xaxes(title_text="names on the list", type="log", row=1, col=2)
     figure.update_yaxes(title_text="wrongly accused a day", rangemode="tozero", row=1, col=2)
 
-# %% ../../nbs/8_explore/86d_threshold.ipynb #9d2036c3
+
+def _told(where: str, accused: float, bags: Bags, threshold: float) -> str:
+    "One line of the title: accused people, and both rates of pairs in percent."
+    matched, missed = (100 * share for share in _rates(bags, threshold))
+    pairs = f"pairs: {matched:.2g} % matched wrongly, {missed:.0f} % missed"
+    return f"{where}: {accused:.0f} wrongly accused ({pairs})"
+
+
+def _rates(bags: Bags, threshold: float) -> tuple[float, float]:
+    "Shares of pairs: of two people and taken for a match, of one person and missed."
+    return float(np.mean(bags.impostor <= threshold)), float(np.mean(bags.genuine > threshold))
+
+# %% ../../nbs/8_explore/86d_threshold.ipynb #e50796c8
 def explore_threshold(
     descriptors: Shaped[np.ndarray, "N D"],  # one per tracklet
     pids: Int[np.ndarray, "N"],  # persons
     camids: Int[np.ndarray, "N"],  # cameras
     new_camera: int,  # the threshold is chosen without it
-    false_accept_rate: float = 0.001,  # share of pairs of two people that may be accepted, in [0, 1]
+    false_accept_rate: float = 0.001,  # share of pairs of two people that may match, in [0, 1]
     n_listed: int = 500,  # names on the list
     n_passers: int = 1000,  # people who pass in a day, none of them on the list
 ) -> go.Figure:
@@ -130,15 +142,9 @@ def explore_threshold(
     figure = make_subplots(1, 2, horizontal_spacing=0.15)
     _add_histograms(figure, known.bags, new.bags, threshold)
     _add_accused(figure, sizes, curves, n_listed)
+    accused = {k: accused_share(c.strangers, threshold, [n_listed])[0] for k, c in where.items()}
     lines = [f"Threshold {threshold:.2f}, of {n_passers} who pass a list of {n_listed} names:"]
-    for name, comparison in where.items():
-        genuine, impostor = comparison.bags
-        rates = 100 * np.mean(impostor <= threshold), 100 * np.mean(genuine > threshold)
-        accused = curves[name][np.flatnonzero(sizes == n_listed)[0]]
-        lines.append(
-            f"{name}: {accused:.0f} wrongly accused "
-            f"(pairs: {rates[0]:.2g} % accepted wrongly, {rates[1]:.0f} % missed)"
-        )
-    legend = dict(orientation="h", y=-0.2, yanchor="top", font_size=11)
+    lines += [_told(k, n_passers * accused[k], where[k].bags, threshold) for k in where]
+    legend = dict(orientation="h", y=-0.28, yanchor="top", font_size=11)
     look = dict(height=470, margin=dict(t=92, b=150), legend=legend)
     return figure.update_layout(look, title_text="<br>".join(lines))
