@@ -94,7 +94,7 @@ def two_lists(
     ranks = [hit_ranks(way[right], way[wrong])[0] for way in ways]
     return Lists(*orders, tuple(average_precision(r) for r in ranks))
 
-# %% ../../nbs/8_explore/86e_neighbours.ipynb #7da12d83
+# %% ../../nbs/8_explore/86e_neighbours.ipynb #d081604a
 def _threads(points: np.ndarray, query: int, rows: np.ndarray) -> tuple[list, list]:
     "Lines from the query to some tracklets, as x and y with gaps."
     ends = [[points[query], points[row], (np.nan, np.nan)] for row in rows]
@@ -136,17 +136,15 @@ def _add_lists(figure: go.Figure, lists: Lists, is_right: np.ndarray, said: list
         text = [word for row in rows for word in (sign, sign, "")]
         hover = [word for row in rows for word in (said[row], said[row], "")]
         look = dict(mode="lines+text", line=dict(color=colour, dash=dash), textfont_color=colour)
-        look |= dict(
-            text=text, textposition=["middle left", "middle right", "top center"] * len(rows)
-        )
+        sides = ["middle left", "middle right", "top center"]
+        look |= dict(text=text, textposition=sides * len(rows))
         name = "right" if kind else "wrong"
         line = dict(x=[0, 1, None] * len(rows), y=y, hovertext=hover, hoverinfo="text", name=name)
         figure.add_scatter(**line, **look, row=1, col=2)
     ticks = dict(tickvals=[0, 1], ticktext=["before", "after"], range=(-0.25, 1.25))
     figure.update_xaxes(**ticks, row=1, col=2)
-    figure.update_yaxes(
-        title_text="rank", range=(n + 0.5, 0.5), dtick=1, showgrid=False, row=1, col=2
-    )
+    places = dict(title_text="rank", range=(n + 0.5, 0.5), dtick=1, showgrid=False)
+    figure.update_yaxes(**places, row=1, col=2)
 
 # %% ../../nbs/8_explore/86e_neighbours.ipynb #4a8d2c4d
 def explore_neighbours(
