@@ -106,7 +106,7 @@ def _blocks(
             block, coming = coming, ask(start + block_size)
             yield start, [picture.result() for picture in block]
 
-# %% ../../nbs/3_pose/31_cache.ipynb #23d5b574
+# %% ../../nbs/3_pose/31_cache.ipynb #72a35906
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     "One sentence if the disk refuses."
@@ -117,6 +117,18 @@ def _writing(folder: Path) -> Iterator[None]:
             f"extract_poses: {folder} cannot be written ({error.strerror or error}); what is "
             "done is kept: make room, or allow writing, and start again, it goes on from there"
         ) from error
+
+
+def _save_open_rows(path: Path, shape: tuple[int, int, int]) -> None:
+    "A table full of NaN, on the disk when this returns."
+    open_rows = np.full((4096, *shape[1:]), np.nan, "<f4")
+    with open(path, "wb") as file:  # np.save does not say so if the last bytes find no room
+        header = dict(descr="<f4", fortran_order=False, shape=shape)
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, shape[0], len(open_rows)):
+            file.write(open_rows[: shape[0] - start].tobytes())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def start_table(
@@ -132,10 +144,7 @@ def start_table(
         partial.mkdir()
         (partial / "frames.txt").write_text(listing, encoding="utf-8", newline="\n")
         (partial / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-        with open(partial / "keypoints.npy", "wb") as file:
-            np.save(file, np.broadcast_to(np.float32("nan"), shape))  # in pieces of 16 MB
-            file.flush()
-            os.fsync(file.fileno())
+        _save_open_rows(partial / "keypoints.npy", shape)
         try:
             partial.rename(folder)
         except OSError:  # another process was faster: its table is as good
