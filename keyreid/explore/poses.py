@@ -124,7 +124,7 @@ def show_faults(
         return show_curves(curves, "tracklets, worst first, %", "share of faults, %", title)
     raise ValueError(f"show_faults: by={by!r} came; choose camera, joint or tracklet")
 
-# %% ../../nbs/8_explore/80b_poses.ipynb #5c160cf2
+# %% ../../nbs/8_explore/80b_poses.ipynb #9c5b3f67
 def show_worst(
     quality: Quality,
     poses: Poses,  # the joints that were judged
@@ -146,8 +146,8 @@ def show_worst(
         joints.append(poses(tracklet, chosen) * scale)
         parts = {k: np.nan_to_num(v[place]) for k, v in shares.items()}
         worst = fault or max(parts, key=parts.get)
-        told = f"person {tracklet.pid}<br>{worst.replace('_', ' ')} {parts[worst]:.0%}"
-        captions += [told, *(str(i) for i in chosen[1:])]
+        told = f"{worst.replace('_', ' ')} {parts[worst]:.0%}", f"person {tracklet.pid}"
+        captions += [*told, *(f"frame {i}" for i in chosen[2:])][:n_frames]
     figure = show_clip(np.concatenate(pictures), np.concatenate(joints), edges, title, n_frames)
     for caption, note in zip(captions, figure.layout.annotations, strict=True):
         note.text = caption
