@@ -31,7 +31,7 @@ from ..data.poses import frame_listing, pose_meta
 from ..settings import atomic_write
 from ..tracklets import Benchmark, Tracklet
 
-# %% ../../nbs/3_pose/31_cache.ipynb #5a69e68b
+# %% ../../nbs/3_pose/31_cache.ipynb #18a74916
 def list_frames(
     tracklets: Benchmark | Sequence[Tracklet],  # a benchmark: all three parts, junk included
     root: Path | str | None = None,  # the names start here; None: root of the benchmark
@@ -43,7 +43,7 @@ def list_frames(
     if root is None:
         raise ValueError("list_frames: tracklets came without a root; pass the data set's folder")
     prefix = f"{Path(root).as_posix().rstrip('/')}/" if Path(root) != Path() else ""
-    paths = {path.as_posix() for path in set(chain.from_iterable(t.frames for t in tracklets))}
+    paths = {path.as_posix() for path in chain.from_iterable(t.frames for t in tracklets)}
     outside = next((path for path in sorted(paths) if not path.startswith(prefix)), None)
     if outside is not None:
         raise ValueError(
