@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import URLError
@@ -43,6 +44,15 @@ PARTS = ["title", "shapes", "annotations", "images"]
 DRAWN = "(f, parts) => JSON.stringify([f.data, ...parts.map(part => f.layout[part])])"
 
 
+def leave_out(path: Path) -> None:
+    "Take out of a notebook the cells that its own tests leave out, such as those for a GPU."
+    flags = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["nbdev"]["tst_flags"]
+    book = json.loads(path.read_text())
+    is_flagged = re.compile(rf"^#\|\s*({'|'.join(flags)})\b", re.MULTILINE)
+    book["cells"] = [c for c in book["cells"] if not is_flagged.search("".join(c["source"]))]
+    path.write_text(json.dumps(book))
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "A folder with a copy of the book, and with settings of JupyterLab instead of the user's."
@@ -51,6 +61,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ignored = shutil.ignore_patterns("__pycache__", ".*")
         shutil.copytree(ROOT / name, folder / "book" / name, symlinks=True, ignore=ignored)
     shutil.copy2(ROOT / "pyproject.toml", folder / "book")
+    for name, _ in SLIDERS:
+        leave_out(folder / f"book/nbs/{name}.ipynb")
     for name, values in SETTINGS.items():
         path = folder / f"home/.jupyter/lab/user-settings/@jupyterlab/{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
