@@ -158,7 +158,7 @@ def privacy_curves(
         for measure in MEASURES
     }
 
-# %% ../../nbs/8_explore/86g_privacy.ipynb #7e0fd053
+# %% ../../nbs/8_explore/86g_privacy.ipynb #adde4862
 def _sheet(passers: Passers, protected: np.ndarray, person: int) -> np.ndarray:
     "One person past all cameras, as given above, as protected below."
     own = passers.pids == person
@@ -200,7 +200,7 @@ def explore_privacy(
     figure.add_scatter(x=[level], y=[100 * score.mAP], **here, row=1, col=2)
     bare = dict(showticklabels=False, ticks="", showgrid=False)
     figure.update_xaxes(**bare, row=1, col=1).update_yaxes(**bare, row=1, col=1)
-    figure.update_xaxes(title_text="level", range=(-0.3, 5.3), row=1, col=2)
+    figure.update_xaxes(title_text="level", range=(-0.3, 5.3), dtick=1, row=1, col=2)
     figure.update_yaxes(title_text="mAP, % (official)", range=(0, 102), row=1, col=2)
     look = dict(height=420, margin=dict(l=8, r=8, t=64, b=50), legend=dict(y=0.02, x=0.46))
     before = float(curves[measure][0])
