@@ -476,7 +476,7 @@ def plotly_html(
     for number, output in enumerate(cell.get("outputs") or []):
         if stored := output.get("data", {}).get(PLOTLY):
             parts = {k: stored[k] for k in ("data", "layout", "frames") if k in stored}
-            look = dict(include_plotlyjs="cdn", full_html=False, validate=False)
+            look = dict(include_plotlyjs="cdn", full_html=False, validate=False, auto_play=False)
             name = f"figure-{cell['id']}-{number}"
             html = pio.to_html(parts, div_id=name, **look)
             output["data"] = {"text/html": html}
