@@ -183,7 +183,7 @@ def _alone(folder: Path) -> Iterator[None]:
     finally:
         lock.release()
 
-# %% ../../nbs/3_pose/31_cache.ipynb #7000d648
+# %% ../../nbs/3_pose/31_cache.ipynb #ae3decf6
 def _note(estimator: Any, listing: str) -> dict[str, Any]:
     "The meta.json that an extraction begins with."
     source = "dummy" if estimator.name == "dummy" else "extracted"
@@ -207,7 +207,11 @@ def _same_work(folder: Path, listing: str, meta: Mapping[str, Any]) -> dict[str,
             f"are gone, {first} is one of them; give the same frames, or name another folder"
         )
     keys = ("format", "source", "estimator", "keypoint_names", "full_score")
-    was, now = ({k: m.get(k) for k in keys} | m.get("fingerprint", {}) for m in (there, meta))
+    was, now = (
+        {k: m.get(k) for k in keys}
+        | {f"fingerprint {k}": value for k, value in m.get("fingerprint", {}).items()}
+        for m in (there, meta)
+    )
     if other := [key for key in {**was, **now} if was.get(key) != now.get(key)]:
         told = ", ".join(f"{key} was {was.get(key)!r} and is {now.get(key)!r}" for key in other)
         raise ValueError(
