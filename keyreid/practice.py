@@ -167,7 +167,6 @@ def note_solved(
     from keyreid.settings import atomic_write  # loads torch, for which a list need not wait
 
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock", timeout=5):
         solved = read_solved(path)
         if exercise in solved:
