@@ -177,7 +177,7 @@ def check_data(
 @app.command()
 def lessons(
     notebook: Annotated[
-        str, typer.Argument(metavar="[NOTEBOOK]", help="One notebook: 60, gcn or a path.")
+        str, typer.Argument(metavar="NOTEBOOK", help="One notebook: 60, gcn or a path.")
     ] = "",
     forget: Annotated[
         bool, typer.Option("--forget", help="Delete the notes on what you have solved.")

@@ -127,9 +127,9 @@ def find_book(
     start = Path(start).resolve()
     places = [start, *start.parents, Path(keyreid.__file__).resolve().parents[1]]
     for place in places:
-        for nbs in (place / "nbs", place):
-            if (nbs / "0_start" / "04_practice.ipynb").is_file():
-                return nbs
+        nbs = place / "nbs"
+        if (nbs / "0_start" / "04_practice.ipynb").is_file():
+            return nbs
     raise FileNotFoundError(
         f"keyreid lessons: there is no book in {start} or above it, a folder nbs with "
         "0_start/04_practice.ipynb is needed; go to your copy of the book"
@@ -155,7 +155,7 @@ def builds_on(
     lessons: Sequence[Lesson],  # of the whole book
 ) -> list[Lesson]:
     "The notebooks whose modules a lesson imports, in the order of reading."
-    return [other for other in lessons if other.module and other.module in lesson.imports]
+    return [other for other in lessons if other.module in lesson.imports]
 
 
 def all_before(
