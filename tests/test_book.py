@@ -137,8 +137,8 @@ assert check(right_gap, gap, (1, 3)).endswith("agrees")
 test_eq(check(my_gap, gap, (1, 3)), "my_gap: not tried yet")
 refused"""
 BROKEN = """#| code-fold: true
-agreed = "fools: the one case agrees"
-test_eq(check(fools, lambda answer: True, (far_pair,)), agreed)
+fine = "fools: the one case agrees"
+test_eq(check(fools, lambda answer: True, (far_pair,)), fine)
 assert "got False" in check(fools, lambda answer: True, (near_pair,))
 assert "not tried yet" in check(fools, lambda answer: True, (my_pair,))"""
 REASON = (
@@ -184,7 +184,7 @@ LACKS = [
     ("Carry on", "Also", "carry on: no paragraph"),
     ("raise NotImplementedError", "return 1", "fill in: no check"),
     ("#| code-fold: true\ndef right", "def right", "my_gap = gap: its solution is not folded"),
-    ("#| code-fold: true\nagreed", "agreed", "fools(my_pair): its solution is not folded"),
+    ("#| code-fold: true\nfine", "fine", "fools(my_pair): its solution is not folded"),
     (REASON, "Well.", "fools(my_pair): nothing below the solution says why"),
     (REASON, "Well.", "my_gap = gap: nothing below the solution says why"),
     (', "my_gap: not tried yet")', ', "")', f"my_gap = gap: no assertion says that {STUB}"),
@@ -193,8 +193,12 @@ LACKS = [
     ("(right_gap, gap", "(right_gap, far", f"my_gap = gap: no assertion says that {RIGHT}"),
     ('assert "expected 2" in refused', "refused", f"my_gap = gap: no assertion says that {WRONG}"),
     ("(signed", "(lambda a, b: a - b", f"my_gap = gap: no assertion says that {WRONG}"),
+    ('assert "expected', 'refused = str(3)\nassert "expected',
+     f"my_gap = gap: no assertion says that {WRONG}"),
+    ('assert "expected 2" in refused', 'assert check(signed, gap, ("expected",))',
+     f"my_gap = gap: no assertion says that {WRONG}"),
     ('assert "not tried yet" in check', "check", f"fools(my_pair): no assertion says that {STUB}"),
-    (", agreed)", ', "")', f"fools(my_pair): no assertion says that {RIGHT}"),
+    (", fine)", ', "")', f"fools(my_pair): no assertion says that {RIGHT}"),
     ('"got False" in', "1 and", f"fools(my_pair): no assertion says that {WRONG}"),
     ("(near_pair,)", "(lambda: (1, 1),)", f"fools(my_pair): no assertion says that {WRONG}"),
     ("check(fools, lambda answer: True, (near", "check(fails, lambda answer: True, (near",
