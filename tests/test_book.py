@@ -218,6 +218,21 @@ def test_an_explorer_needs_a_guess_and_an_exercise(nbs: Path):
     assert "an exercise" in lesson_complaints(nbs, "NotImplementedError", "print", "8_explore")
 
 
+def test_each_solution_has_its_own_reason_and_fold(nbs: Path):
+    write(nbs / "1_data/11_gaps.ipynb", *LESSON[:9], prose("Well."), *LESSON[10:])
+    said = "\n".join(book.practice_complaints(nbs))
+    assert "my_gap = gap: nothing below" in said and "fools(my_pair): nothing" not in said
+    in_the_open = 'assert check(right_gap, gap, (1, 3)).endswith("agrees")\n'
+    folded = code(LESSON[8]["source"][0].replace(in_the_open, ""))
+    write(nbs / "1_data/11_gaps.ipynb", *LESSON[:8], code(in_the_open), folded, *LESSON[9:])
+    assert "my_gap = gap: its solution is not folded" in "\n".join(book.practice_complaints(nbs))
+
+
+def test_a_page_without_a_number_is_no_lesson(nbs: Path):
+    write(nbs / "1_data/more.ipynb", code("#| default_exp data.more"))
+    assert not [line for line in book.practice_complaints(nbs) if line.startswith("more")]
+
+
 def test_two_exercises_with_one_name_are_named(nbs: Path):
     write(nbs / "1_data/11_gaps.ipynb", *LESSON)
     write(nbs / "1_data/12_more.ipynb", code("#| default_exp data.more"), *LESSON[1:])
