@@ -10,6 +10,8 @@ from pathlib import Path
 import yaml
 from strip_outputs import WIDGET, find_notebooks
 
+from keyreid.runs.lessons import calls_of_check, exercise_in
+
 NETWORKS = {"appearance", "parts", "posegraph"}
 MAX_BYTES = 1_000_000
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -240,6 +242,162 @@ def experiment_complaints(
                 f"{notebook.path.name}: the title cell lacks the line `- skip_exec: true`, so "
                 "nbdev-test would run the experiment at full size"
             )
+    return complaints
+
+
+# --- predict, fill in, break it, carry on ---
+
+VERDICTS = {  # what a check may say, and what shows in an assertion that it said so
+    "the untouched stub is `not tried yet`": r"not tried",
+    "a right answer agrees": r"agree",
+    "a wrong answer with a name is refused": r"expected|raised|got|should be",
+}
+WHY = 15  # words; fewer explain nothing
+
+
+@dataclass
+class Exercise:
+    "A call of `check` on a stub, and what the notebook makes sure of."
+
+    name: str  # as `keyreid lessons` knows it
+    is_break: bool  # a judge looks at the stub
+    key: tuple[str, str]  # what its other checks share: the judge, or nothing, and the reference
+    sure: set[str]  # keys of VERDICTS
+    solutions: list[int]  # cells that show that a right answer agrees
+
+
+class Spelled(ast.NodeTransformer):
+    "Puts what a name stands for in the place of the name, where that is known."
+
+    def __init__(self, known: dict[str, ast.expr]):
+        self.known = known
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        "The expression behind a name."
+        return self.known.get(node.id, node) if isinstance(node.ctx, ast.Load) else node
+
+
+def stubs(
+    notebook: Notebook,
+) -> set[str]:
+    "Functions that wait for the reader."
+    nodes = (node for text in notebook.sources for node in parse(text).body)
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    return {f.name for f in functions if "NotImplementedError" in ast.unparse(f.body[-1])}
+
+
+def assertions(
+    notebook: Notebook,
+) -> Iterator[tuple[int, str]]:
+    "Each assertion with the number of its cell, names replaced by the checks they stand for."
+    known: dict[str, ast.expr] = {}
+    for i, cell in enumerate(notebook.cells):
+        for node in parse(source(cell)).body if cell["cell_type"] == "code" else []:
+            call = node.value if isinstance(node, ast.Expr) else None
+            tests = isinstance(call, ast.Call) and ast.unparse(call.func).startswith("test_")
+            if isinstance(node, ast.Assert) or tests:
+                yield i, ast.unparse(Spelled(known).visit(node))
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+                if is_text or any(calls_of_check(ast.unparse(node.value))):
+                    known[node.targets[0].id] = node.value
+                else:
+                    known.pop(node.targets[0].id, None)
+
+
+def key_of(
+    call: ast.Call,  # check(mine, reference, ...)
+    is_break: bool,
+) -> tuple[str, str]:
+    "What the checks of one exercise share."
+    return ast.unparse(call.args[0]) if is_break else "", ast.unparse(call.args[1])
+
+
+def answer_in(
+    call: ast.Call,  # check(mine, reference, case, ...)
+    is_break: bool,
+) -> str:
+    "The answer that a call judges: the function, or the case of a judge."
+    return ast.unparse(call.args[2 if is_break and len(call.args) > 2 else 0])
+
+
+def exercises(
+    notebook: Notebook,
+) -> list[Exercise]:
+    "The exercises of a notebook, and what it makes sure of for each."
+    found: dict[str, Exercise] = {}
+    own = stubs(notebook)
+    for text in notebook.sources:
+        for call in calls_of_check(text):
+            name = exercise_in(call)
+            if name and set(re.findall(r"my_\w+", name)) & own:
+                is_break = "(" in name
+                found[name] = Exercise(name, is_break, key_of(call, is_break), set(), [])
+    for i, text in assertions(notebook):
+        for call in calls_of_check(text):
+            said = text.replace(ast.unparse(call), "")
+            for exercise in found.values():
+                if key_of(call, exercise.is_break) == exercise.key:
+                    verdicts = {v for v, mark in VERDICTS.items() if re.search(mark, said)}
+                    stub, right, wrong = VERDICTS
+                    is_stub = exercise_in(call) == exercise.name
+                    verdicts &= {stub} if is_stub else {right, wrong}
+                    if not re.fullmatch(r"\w+|\(\w+,\)", answer_in(call, exercise.is_break)):
+                        verdicts -= {wrong}  # a wrong answer has a name
+                    exercise.sure |= verdicts
+                    exercise.solutions += [i] * (right in verdicts)
+    return list(found.values())
+
+
+def solution_faults(
+    notebook: Notebook,
+    exercise: Exercise,
+) -> Iterator[str]:
+    "What is wrong with the solution of an exercise."
+    yield from (f"no assertion says that {v}" for v in VERDICTS if v not in exercise.sure)
+    folded = [i for i in exercise.solutions if "code-fold: true" in source(notebook.cells[i])]
+    if exercise.solutions and not folded:
+        yield "its solution is not folded; write `#| code-fold: true` in the first line"
+    after = [cell for i in folded for cell in notebook.cells[i + 1 : i + 2]]
+    if folded and not any(
+        cell["cell_type"] == "markdown" and len(source(cell).split()) >= WHY for cell in after
+    ):
+        yield "nothing below the solution says why the wrong answer is wrong"
+
+
+def practice_complaints(
+    nbs: Path,  # folder of notebooks
+) -> list[str]:
+    "Component notebooks that lack one of: predict, fill in, break it, carry on, checked solutions."
+    complaints, seen = [], {}
+    for notebook in read_book(nbs):
+        if not notebook.module or notebook.number is None:
+            continue
+        text, name = "\n".join(notebook.sources), notebook.path.name
+        prose = "\n".join(source(c) for c in notebook.cells if c["cell_type"] == "markdown")
+        guesses = re.findall(r"^(\w+) = Prediction\(", text, re.M)
+        open_ends = [guess for guess in guesses if f"{guess}.compare(" not in text]
+        found = exercises(notebook)
+        is_explorer = "explore" in notebook.path.parent.name
+        lacks = {
+            "predict: no Prediction": not guesses,
+            f"predict: {', '.join(open_ends)} is never compared": bool(open_ends),
+            "fill in: no check(my_..., reference, case)": all(e.is_break for e in found),
+            "break it: no paragraph **Break it.**": "Break it" not in prose,
+            "break it: no check(judge, reference, (my_...,))": sum(e.is_break for e in found) == 0
+            and len(found) < 2,
+            "carry on: no paragraph **Carry on.**": not re.search(r"Carry (on|further)\b", prose),
+        }
+        if is_explorer:  # a figure with sliders; one exercise will do
+            lacks = {w: bad for w, bad in lacks.items() if w.startswith("predict")}
+            lacks["an exercise: no check(my_..., reference, case)"] = not found
+        faults = [what for what, is_bad in lacks.items() if is_bad]
+        faults += [f"{e.name}: {fault}" for e in found for fault in solution_faults(notebook, e)]
+        for exercise in found:
+            if exercise.name in seen:
+                faults.append(f"{exercise.name} is an exercise of {seen[exercise.name]} too")
+            seen[exercise.name] = name
+        complaints += [f"{name}: {fault}" for fault in faults]
     return complaints
 
 

@@ -116,6 +116,131 @@ def test_bad_notebook_is_refused(nbs: Path, name: str, cells: list[dict], compla
     assert complaint in complaints_about(nbs)
 
 
+FILL = """def my_gap(a, b):
+    raise NotImplementedError
+
+
+check(my_gap, gap, (1, 3))"""
+BREAK = """def my_pair():
+    raise NotImplementedError
+
+
+check(fools, lambda answer: True, (my_pair,))"""
+SOLVED = """#| code-fold: true
+def right_gap(a, b):
+    return abs(a - b)
+
+
+refused = check(signed, gap, (1, 3))
+assert "expected 2" in refused
+assert check(right_gap, gap, (1, 3)).endswith("agrees")
+test_eq(check(my_gap, gap, (1, 3)), "my_gap: not tried yet")
+refused"""
+BROKEN = """#| code-fold: true
+fine = "fools: the one case agrees"
+test_eq(check(fools, lambda answer: True, (far_pair,)), fine)
+assert "got False" in check(fools, lambda answer: True, (near_pair,))
+assert "not tried yet" in check(fools, lambda answer: True, (my_pair,))"""
+REASON = (
+    "The common wrong answer forgets the sign, and with one order of its arguments nobody sees it."
+)
+LESSON = [
+    code("#| default_exp data.gaps"),
+    code('guess = Prediction("How far?", guess=None)'),
+    code("guess.compare(3)"),
+    prose("**1. Fill in.** The gap."),
+    code(FILL),
+    prose("**2. Break it.** Somebody forgets the sign."),
+    code(BREAK),
+    prose("**3. Carry on.** In two directions."),
+    code(SOLVED),
+    prose(REASON),
+    code(BROKEN),
+    prose(REASON),
+]
+
+
+def lesson_complaints(nbs: Path, old: str = "", new: str = "", where: str = "1_data") -> str:
+    "What the rule of practice says about a lesson in which a text was replaced, in every cell."
+    cells = [cell | {"source": [cell["source"][0].replace(old, new)]} for cell in LESSON]
+    write(nbs / where / "11_gaps.ipynb", *cells)
+    said = book.practice_complaints(nbs / where)
+    return "\n".join(line for line in said if line.startswith("11_gaps"))
+
+
+def test_a_whole_lesson_is_accepted(nbs: Path):
+    assert lesson_complaints(nbs) == ""
+    assert lesson_complaints(nbs, "Carry on", "Carry further") == ""
+    assert "10_readers.ipynb: predict: no Prediction" in book.practice_complaints(nbs)
+
+
+STUB, RIGHT, WRONG = book.VERDICTS
+LACKS = [
+    ("guess = Prediction", "guess = print", "predict: no Prediction"),
+    ("guess.compare(3)", "3", "predict: guess is never compared"),
+    ("check(my_gap", "print(my_gap", "fill in: no check(my_..., reference, case)"),
+    ("(my_pair,)", "(far_pair,)", "break it: no check(judge, reference, (my_...,))"),
+    ("Break it", "Also", "break it: no paragraph"),
+    ("Carry on", "Also", "carry on: no paragraph"),
+    ("raise NotImplementedError", "return 1", "fill in: no check"),
+    ("#| code-fold: true\ndef right", "def right", "my_gap = gap: its solution is not folded"),
+    ("#| code-fold: true\nfine", "fine", "fools(my_pair): its solution is not folded"),
+    (REASON, "Well.", "fools(my_pair): nothing below the solution says why"),
+    (REASON, "Well.", "my_gap = gap: nothing below the solution says why"),
+    (', "my_gap: not tried yet")', ', "")', f"my_gap = gap: no assertion says that {STUB}"),
+    ('.endswith("agrees")', "", f"my_gap = gap: no assertion says that {RIGHT}"),
+    ("check(right_gap", "check(my_gap", f"my_gap = gap: no assertion says that {RIGHT}"),
+    ("(right_gap, gap", "(right_gap, far", f"my_gap = gap: no assertion says that {RIGHT}"),
+    ('assert "expected 2" in refused', "refused", f"my_gap = gap: no assertion says that {WRONG}"),
+    ("(signed", "(lambda a, b: a - b", f"my_gap = gap: no assertion says that {WRONG}"),
+    ('assert "expected', 'refused = str(3)\nassert "expected',
+     f"my_gap = gap: no assertion says that {WRONG}"),
+    ('assert "expected 2" in refused', 'assert check(signed, gap, ("expected",))',
+     f"my_gap = gap: no assertion says that {WRONG}"),
+    ('assert "not tried yet" in check', "check", f"fools(my_pair): no assertion says that {STUB}"),
+    (", fine)", ', "")', f"fools(my_pair): no assertion says that {RIGHT}"),
+    ('"got False" in', "1 and", f"fools(my_pair): no assertion says that {WRONG}"),
+    ("(near_pair,)", "(lambda: (1, 1),)", f"fools(my_pair): no assertion says that {WRONG}"),
+    ("check(fools, lambda answer: True, (near", "check(fails, lambda answer: True, (near",
+     f"fools(my_pair): no assertion says that {WRONG}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "complaint"), LACKS)
+def test_what_a_lesson_lacks_is_named(nbs: Path, old: str, new: str, complaint: str):
+    assert f"11_gaps.ipynb: {complaint}" in lesson_complaints(nbs, old, new)
+
+
+def test_an_explorer_needs_a_guess_and_an_exercise(nbs: Path):
+    for old in ("Break it", "Carry on", "(my_pair,)"):
+        assert lesson_complaints(nbs, old, "", "8_explore") == ""
+    assert "predict" in lesson_complaints(nbs, "guess.compare", "", "8_explore")
+    assert "an exercise" in lesson_complaints(nbs, "NotImplementedError", "print", "8_explore")
+
+
+def test_each_solution_has_its_own_reason_and_fold(nbs: Path):
+    write(nbs / "1_data/11_gaps.ipynb", *LESSON[:9], prose("Well."), *LESSON[10:])
+    said = "\n".join(book.practice_complaints(nbs))
+    assert "my_gap = gap: nothing below" in said and "fools(my_pair): nothing" not in said
+    in_the_open = 'assert check(right_gap, gap, (1, 3)).endswith("agrees")\n'
+    folded = code(LESSON[8]["source"][0].replace(in_the_open, ""))
+    write(nbs / "1_data/11_gaps.ipynb", *LESSON[:8], code(in_the_open), folded, *LESSON[9:])
+    assert "my_gap = gap: its solution is not folded" in "\n".join(book.practice_complaints(nbs))
+
+
+def test_a_page_without_a_number_is_no_lesson(nbs: Path):
+    write(nbs / "1_data/more.ipynb", code("#| default_exp data.more"))
+    assert not [line for line in book.practice_complaints(nbs) if line.startswith("more")]
+
+
+def test_two_exercises_with_one_name_are_named(nbs: Path):
+    write(nbs / "1_data/11_gaps.ipynb", *LESSON)
+    write(nbs / "1_data/12_more.ipynb", code("#| default_exp data.more"), *LESSON[1:])
+    said = book.practice_complaints(nbs)
+    assert "12_more.ipynb: my_gap = gap is an exercise of 11_gaps.ipynb too" in said
+    assert "12_more.ipynb: fools(my_pair) is an exercise of 11_gaps.ipynb too" in said
+
+
 def letter_book(nbs: Path, name: str, imported: str) -> str:
     "What the rules say about a book with one more notebook, `name`, that imports `imported`."
     module = f"data.{Path(name).stem.partition('_')[2]}"
