@@ -14,6 +14,9 @@ NETWORKS = {"appearance", "parts", "posegraph"}
 MAX_BYTES = 1_000_000
 PLOTLY = "application/vnd.plotly.v1+json"
 # What a page can show; plotly figures become HTML and widgets a note when the pages are made.
+# Types that say nothing of a meaning, and names that say it all (as counts, n_x, do).
+PLAIN = {"int", "float", "str", "bool", "Any", "None", "int | None", "float | None", "str | None"}
+TELLING = {"self", "cls", "seed", "title", "x_title", "y_title", "device", "who", "trainer"}
 SHOWN = re.compile(r"text/(html|markdown|latex|plain)|image/(png|jpeg|gif|svg\+xml)")
 
 
@@ -319,6 +322,47 @@ def public_names(
     nodes = (node for text in notebook.exported for node in parse(text).body)
     defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return {n.name for n in nodes if isinstance(n, defined) and not n.name.startswith("_")}
+
+
+def parameters(
+    node: ast.FunctionDef | ast.ClassDef,  # an exported definition
+) -> Iterator[tuple[str, ast.AST, str, ast.expr | None]]:
+    "Owner, syntax, name and type of what a page shows: parameters, also of methods, and fields."
+    if isinstance(node, ast.ClassDef):
+        for item in node.body:
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                yield node.name, item, item.target.id, item.annotation
+            elif isinstance(item, ast.FunctionDef) and re.match(
+                "__init__|__call__|[a-z]", item.name
+            ):
+                yield from ((f"{node.name}.{owner}", *rest) for owner, *rest in parameters(item))
+        return
+    given = node.args
+    for item in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
+        if item is not None:
+            yield node.name, item, item.arg, item.annotation
+
+
+def docment_complaints(
+    nbs: Path,  # folder of notebooks
+) -> list[str]:
+    "Parameters and fields whose meaning neither their type, nor their name, nor a comment gives."
+    complaints = []
+    for notebook in read_book(nbs):
+        for text in notebook.exported:
+            lines, nodes = text.splitlines(), parse(text).body
+            shown = [n for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+            for owner, item, name, kind in (
+                p for n in shown if n.name[0] != "_" for p in parameters(n)
+            ):
+                is_plain = kind is None or ast.unparse(kind) in PLAIN
+                is_told = name in TELLING or name.startswith(("n_", "_"))
+                if is_plain and not is_told and "#" not in lines[item.end_lineno - 1]:
+                    complaints.append(
+                        f"{notebook.path.name}: {owner} does not say what `{name}` is; write its "
+                        "meaning and unit or range beside it, `# frames a second` say"
+                    )
+    return complaints
 
 
 def page_complaints(
