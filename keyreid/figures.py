@@ -7,13 +7,14 @@ Docs: https://keyreid.github.io/keyreid/0_start/figures.html.md"""
 # %% auto #0
 __all__ = ['INK', 'PAPER', 'GRID', 'LIT', 'RIGHT', 'WRONG', 'PEOPLE', 'CAMERAS', 'HEAT', 'CHAPTERS', 'FLOW', 'PLOTLY', 'WIDGET',
            'NOTE', 'person_colour', 'data_flow', 'show_pictures', 'show_clip', 'show_ranking', 'show_map',
-           'show_curves', 'show_bars', 'show_matrix', 'show_embedding', 'plotly_html', 'widget_note', 'show_methods',
+           'show_curves', 'show_bars', 'show_matrix', 'show_embedding', 'plotly_html', 'widget_note', 'show_members',
            'unlink_private']
 
 # %% ../nbs/0_start/03_figures.ipynb #8ea55768
 import base64
 import colorsys
 import importlib
+import inspect
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -509,22 +510,42 @@ def widget_note(
         if WIDGET in output.get("data", {}):
             output["data"] = {"text/markdown": NOTE}
 
-# %% ../nbs/0_start/03_figures.ipynb #5c2ac065
-def show_methods(
-    cell: dict,  # a cell of a page, changed in place
-) -> None:
-    "Nothing; the documentation of a class goes on with that of its own public methods."
+# %% ../nbs/0_start/03_figures.ipynb #16db25f3
+def _fields(shown: type) -> str:
+    "The fields of a class with their comments, as its source has them."
+    lines = inspect.getsource(shown).splitlines()
+    fields = [line.strip() for line in lines if re.match(r"    \w+: ", line)]
+    return "\n".join(["\n```python", *fields, "```\n"]) if fields else ""
+
+
+def _methods(shown: type) -> list[str]:
+    "The documentation of each public method that a class does not only inherit."
     from nbdev.showdoc import show_doc
 
+    texts = []
+    for name in vars(shown):
+        method = getattr(shown, name)
+        own = getattr(method, "__qualname__", "") == f"{shown.__name__}.{name}"
+        if own and inspect.isroutine(method) and name[0] != "_" and name != "extra_repr":
+            text = show_doc(method)._repr_markdown_()
+            text = text.replace("#LNone", f"#L{inspect.getsourcelines(method)[1]}")
+            texts.append(text if method.__doc__ else text.rpartition("\n```\n")[0] + "\n```\n")
+    return texts
+
+
+def show_members(
+    cell: dict,  # a cell of a page, changed in place
+) -> None:
+    "Nothing; what documents a class goes on with its fields and public methods."
     named = re.search(r"^show_doc\((\w+)\)", cell.get("source") or "", re.M)
     for output in (cell.get("outputs") or []) if named else []:
         text = "".join(output.get("data", {}).get("text/markdown", ""))
         place = re.search(r"/blob/[^/]+/([\w/]+)\.py", text)
         shown = getattr(importlib.import_module(place[1].replace("/", ".")), named[1])
-        names = vars(shown) if isinstance(shown, type) else ()
-        public = [getattr(shown, name) for name in names if name[0] != "_"]
-        own = [show_doc(m)._repr_markdown_() for m in public if callable(m) and m.__doc__]
-        output["data"]["text/markdown"] = "\n".join([text, *own])
+        if isinstance(shown, type):
+            text = "\n".join([text, _fields(shown), *_methods(shown)])
+        modules = r"(__main__|jaxtyping|pathlib|collections\.abc|torch|keyreid(\.\w+)*)"
+        output["data"]["text/markdown"] = re.sub(rf"\b{modules}\.(?=[A-Z])", "", text)
 
 # %% ../nbs/0_start/03_figures.ipynb #ac8598ef
 def unlink_private(

@@ -24,10 +24,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import book
+import sidebar
 from strip_outputs import find_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("nbs", "keyreid", "tests", "data", "pyproject.toml", "_quarto.yml", "README.md")
+COPIED = (
+    "nbs", "keyreid", "tests", "data", "pyproject.toml", "_quarto.yml", "README.md", "CHANGELOG.md",
+)  # fmt: skip
 NOT_COPIED = ("__pycache__", ".*", "_proc", "_docs", "_runs", "nbdev.yml", "sidebar.yml")
 MAX_SECONDS = 1800  # for one command; a check that takes longer hangs
 
@@ -153,7 +156,12 @@ def ruff(bench: Bench) -> str:
 
 def clean(bench: Bench) -> str:
     "Notebooks are stored clean: no counters, no widgets, no errors, no rubbish."
-    demand_none(book.output_complaints(ROOT / "nbs") + book.experiment_complaints(ROOT / "nbs"))
+    demand_none(
+        book.output_complaints(ROOT / "nbs")
+        + book.experiment_complaints(ROOT / "nbs")
+        + book.figure_complaints(ROOT / "nbs")
+        + book.docment_complaints(ROOT / "nbs")
+    )
     bench.run("nbdev-clean", "--fname", "nbs")
     bench.run(sys.executable, "tests/strip_outputs.py", "nbs")
     names = [path.relative_to(ROOT) for path in find_notebooks(ROOT / "nbs")]
@@ -293,7 +301,7 @@ def pages(bench: Bench) -> str:
     "The web site, up to the point where Quarto draws it."
     nbs, staged = bench.copy / "nbs", bench.copy / "_proc"
     demand_none(book.sidebar_complaints(ROOT / "_quarto.yml", ROOT / "nbs"))
-    demand_none(book.index_complaints(ROOT / "nbs"))
+    demand_none(book.index_complaints(ROOT / "nbs") + sidebar.sidebar_complaints(ROOT))
     if not (ROOT / "nbs" / "_quarto.yml").samefile(ROOT / "_quarto.yml"):
         raise CheckFailedError("nbs/_quarto.yml is not the symlink to ../_quarto.yml")
     bench.run("nbdev-proc-nbs", "--force", "--n-workers", "2")
