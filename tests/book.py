@@ -362,7 +362,8 @@ def public_methods(
         f"{node.name}.{item.name}"
         for node in shown
         for item in node.body
-        if isinstance(item, ast.FunctionDef) and item.name[0] != "_" and not item.decorator_list
+        if isinstance(item, ast.FunctionDef)
+        if item.name[0] != "_" and item.name != "extra_repr" and not item.decorator_list
     }
 
 
