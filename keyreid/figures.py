@@ -6,7 +6,7 @@ Docs: https://keyreid.github.io/keyreid/0_start/figures.html.md"""
 
 # %% auto #0
 __all__ = ['INK', 'PAPER', 'GRID', 'LIT', 'RIGHT', 'WRONG', 'PEOPLE', 'CAMERAS', 'HEAT', 'CHAPTERS', 'FLOW', 'PLOTLY', 'WIDGET',
-           'NOTE', 'person_colour', 'data_flow', 'show_pictures', 'show_clip', 'show_ranking', 'show_map',
+           'NO_BUTTONS', 'NOTE', 'person_colour', 'data_flow', 'show_pictures', 'show_clip', 'show_ranking', 'show_map',
            'show_curves', 'show_bars', 'show_matrix', 'show_embedding', 'plotly_html', 'widget_note', 'show_members',
            'unlink_private']
 
@@ -477,6 +477,7 @@ def show_embedding(
 
 # %% ../nbs/0_start/03_figures.ipynb #45894e88
 PLOTLY, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+NO_BUTTONS = dict(displayModeBar=False)  # they lie on the title, and a phone shows them always
 NOTE = "::: {.callout-note}\nA live control: run this notebook in Jupyter to move it.\n:::"
 
 
@@ -496,7 +497,7 @@ def plotly_html(
             parts = {k: stored[k] for k in ("data", "layout", "frames") if k in stored}
             for label in parts.get("layout", {}).get("annotations", []):
                 label["text"] = _to_page(label.get("text", ""))
-            look = dict(include_plotlyjs="cdn", full_html=False, validate=False)
+            look = dict(include_plotlyjs="cdn", full_html=False, validate=False, config=NO_BUTTONS)
             name = f"figure-{cell['id']}-{number}"
             html = pio.to_html(parts, div_id=name, **look)
             output["data"] = {"text/html": html}
