@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 
 import yaml
 from strip_outputs import WIDGET, find_notebooks
@@ -343,6 +344,71 @@ def index_complaints(
     return complaints
 
 
+# --- what the first pages say ---
+
+
+def means(
+    experiments: Path,  # folder of experiments and of their committed rows
+) -> set[str]:
+    "Each mAP over seeds that the rows give, as it is written: 0.619 ± 0.031."
+    groups: dict[str, list[float]] = {}
+    for path in sorted(experiments.glob("*.json")):
+        read = json.loads(path.read_text(encoding="utf-8"))
+        for row in read.get("rows", ()) if isinstance(read, dict) else read:
+            same = [row.get(key) for key in ("row", "preset", "made_of", "shuffle_labels", "size")]
+            groups.setdefault(f"{path.name} {same}", []).append(row["mAP"])
+    spread = {key: values for key, values in groups.items() if len(values) > 1}
+    return {f"{mean(values):.3f} ± {stdev(values):.3f}" for values in spread.values()}
+
+
+def cli_commands(
+    path: Path,  # the module with the command line
+) -> set[tuple[str, str]]:
+    "Group and name of each command, ('data', 'check') say."
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for call in getattr(node, "decorator_list", ()):
+            owner = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
+            if owner.endswith("_app.command"):
+                given = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
+                found.add((owner.partition("_")[0], (given or [node.name])[0]))
+    return found
+
+
+def fact_complaints(
+    root: Path,  # folder of the project
+) -> list[str]:
+    "Commands, files, parameters and results of README.md or the first page that are not so."
+    index = read_book(root / "nbs" / "index.ipynb")[0]
+    shown = [text for cell in index.cells for text in (source(cell), *markdown(cell))]
+    first = {"README.md": (root / "README.md").read_text(encoding="utf-8")}
+    first["index.ipynb"] = "\n".join(shown)
+    targets = re.findall(r"^(\w+):", (root / "Makefile").read_text(encoding="utf-8"), re.M)
+    known = means(root / "nbs" / "experiments")
+    cells = read_book(root / "nbs" / "experiments" / "quickstart.ipynb")[0].cells
+    tagged = "".join(source(c) for c in cells if "parameters" in c["metadata"].get("tags", []))
+    commands = cli_commands(root / "keyreid" / "runs" / "cli.py")
+    complaints = []
+    for name, text in first.items():
+        for target in sorted(
+            set(re.findall(r"\bmake ([a-z]+)(?=[`\n ]*(?:`|$|ARGS))", text, re.M))
+        ):
+            if target not in targets:
+                complaints.append(f"{name}: the Makefile has no `make {target}`")
+        for path in sorted(set(re.findall(r"\bnbs/[\w/.*-]+\w", text))):
+            if not any(root.glob(path)):
+                complaints.append(f"{name}: there is no {path}")
+        for asked in sorted(set(re.findall(r"-p (\w+)", text))):
+            if not re.search(rf"^{asked}\b", tagged, re.M):
+                complaints.append(f"{name}: the quickstart has no parameter {asked}")
+        for group, command in sorted(set(re.findall(r"bin/keyreid (\w+) (\w+)", text))):
+            if (group, command) not in commands:
+                complaints.append(f"{name}: there is no command keyreid {group} {command}")
+        for result in sorted(set(re.findall(r"\d\.\d{3} ± \d\.\d{3}", text)) - known):
+            complaints.append(f"{name}: no committed rows give {result}")
+    return complaints
+
+
 def public_names(
     notebook: Notebook,
 ) -> set[str]:
@@ -437,7 +503,10 @@ def page_complaints(
                     f"{name}: the page does not document {missing}; write its docstring, and see "
                     "that keyreid.figures:show_members is among doc_procs in pyproject.toml"
                 )
-        if shown.count("### ") > len(SOURCE.findall(shown)):
+        named = [
+            text for cell in page.cells for text in markdown(cell) if "show_doc(" in source(cell)
+        ]
+        if any(text.count("### ") > len(SOURCE.findall(text)) for text in named):
             complaints.append(f"{name}: a name is documented without a link to its source")
         for kind in sorted({k for data in outputs for k in data if not SHOWN.fullmatch(k)}):
             complaints.append(f"{name}: the page has an output of type {kind}, which no page shows")

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import book
 import sidebar
+from conftest import BROWSERS
 from strip_outputs import find_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +33,7 @@ COPIED = (
     "nbs", "keyreid", "tests", "data", "pyproject.toml", "_quarto.yml", "README.md", "CHANGELOG.md",
 )  # fmt: skip
 NOT_COPIED = ("__pycache__", ".*", "_proc", "_docs", "_runs", "nbdev.yml", "sidebar.yml")
+LOOKED_AT = ("index.html", "0_start/figures.html", "pages/when_it_fails.html")
 MAX_SECONDS = 1800  # for one command; a check that takes longer hangs
 
 
@@ -302,6 +304,7 @@ def pages(bench: Bench) -> str:
     nbs, staged = bench.copy / "nbs", bench.copy / "_proc"
     demand_none(book.sidebar_complaints(ROOT / "_quarto.yml", ROOT / "nbs"))
     demand_none(book.index_complaints(ROOT / "nbs") + sidebar.sidebar_complaints(ROOT))
+    demand_none(book.fact_complaints(ROOT))
     if not (ROOT / "nbs" / "_quarto.yml").samefile(ROOT / "_quarto.yml"):
         raise CheckFailedError("nbs/_quarto.yml is not the symlink to ../_quarto.yml")
     bench.run("nbdev-proc-nbs", "--force", "--n-workers", "2")
@@ -313,7 +316,7 @@ def pages(bench: Bench) -> str:
 
 
 def site(bench: Bench) -> str:
-    "The web site, drawn by Quarto where it is installed."
+    "The web site, drawn by Quarto where it is installed, and looked at in Chromium."
     quarto = shutil.which("quarto")
     if quarto is None:
         bench.tally.skipped.append("drawing the site (Quarto is not installed; see make docs)")
@@ -330,7 +333,14 @@ def site(bench: Bench) -> str:
     ]
     demand_none([f"Quarto drew no {page}" for page in pages if page not in drawn])
     bench.tally.checks += 1
-    return f"{count(len(pages), 'page')} drawn"
+    if not any(map(shutil.which, BROWSERS)):
+        bench.tally.skipped.append("looking at the site (Chromium is not installed)")
+        return f"{count(len(pages), 'page')} drawn"
+    bench.run(
+        sys.executable, "tests/look.py", "_docs", str(bench.copy.parent / "shots"), *LOOKED_AT
+    )
+    bench.tally.checks += 1
+    return f"{count(len(pages), 'page')} drawn, {len(LOOKED_AT)} looked at: light, dark, on a phone"
 
 
 STEPS: dict[str, Callable[[Bench], str]] = {
