@@ -26,9 +26,10 @@ from ..appearance.backbones import create_vit
 from ..appearance.heads import BNNeck
 from ..data.batches import Batch, collate, read_clip, train_loader
 from ..data.clips import train_window
+from ..data.poses import Poses
 from ..data.readers import read_mars
 from ..data.transforms import Augment, normalise
-from ..data.walkers import VERSION, WalkerJoints, Walkers, write_walkers
+from ..data.walkers import VERSION, Walkers, write_walkers
 from ..keypoints import COCO17
 from ..learning.checkpoints import load_weights_into, save_weights
 from ..learning.embedding import WindowDataset, refresh_norms
@@ -73,7 +74,7 @@ class PoseJoints:
         folder: Path,  # of its frames and keypoints
         rule: str = "detected",  # one of RULES
         lost: float = 0.0,  # share of joints that are lost in addition, from 0 to 1
-        kind: str = "detected",  # folder of keypoints for all rules but exact
+        kind: str = "detected",  # joints for all rules but exact: a name, or a folder
     ):
         if rule not in RULES or not 0 <= lost <= 1:
             raise ValueError(
@@ -81,7 +82,7 @@ class PoseJoints:
                 f"{', '.join(RULES)}, and a share from 0 to 1"
             )
         self.rule, self.lost, tracklets = rule, lost, everyone(benchmark)
-        self.read = WalkerJoints(folder, "exact" if rule == "exact" else kind, COCO17)
+        self.read = Poses(folder, "exact" if rule == "exact" else kind, COCO17)
         self.number = {t: i for i, t in enumerate(tracklets)}
         order = rng_at(0, 44).permutation(len(tracklets))
         self.stranger = {t: tracklets[i] for t, i in zip(tracklets, order, strict=True)}
@@ -299,12 +300,14 @@ def see_clips(
     path: Path,  # file to keep the embeddings in
     model: Callable[[], nn.Module],  # gives the model if it is needed
     accelerator: Accelerator,
+    poses: str = "detected",  # joints that KeyRe-ID is told: a name, or a folder
 ) -> ClipCache:
     "Windows of 8 frames of each tracklet through BiCnet or KeyRe-ID, once."
     tracklets = everyone(benchmark)
 
     def make() -> np.ndarray:
-        windows = WindowDataset(tracklets, 8, (128, 64), joints=PoseJoints(benchmark, folder))
+        joints = PoseJoints(benchmark, folder, kind=poses)
+        windows = WindowDataset(tracklets, 8, (128, 64), joints=joints)
         windows.windows = [
             (i, (s + np.arange(8)) % len(t))
             for i, t in enumerate(tracklets)

@@ -10,6 +10,7 @@ __all__ = ['FULL', 'PIECES', 'PoseRow', 'PoseSize', 'pose_size', 'select_rows', 
            'score', 'other_weights', 'run_row', 'made_of', 'run_rows']
 
 # %% ../../nbs/9_runs/90c_pose_rows.ipynb #402241bd
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -75,7 +76,7 @@ class PoseRow:
 
 @dataclass(frozen=True)
 class PoseSize:
-    "How large models and trainings are; the defaults are for two CPU cores."
+    "How large models and trainings are, and whose joints; the defaults are for two CPU cores."
 
     width: int = 64  # numbers in the state of a joint
     steps: int = 300  # batches of a training; 0: as published
@@ -85,6 +86,7 @@ class PoseSize:
     neck: str = "bn"  # between embedding and classifier
     backbone: str = "small_vit"  # reads frames
     image_size: tuple[int, int] = (128, 64)  # height and width, pixels
+    poses: str = "detected"  # joints beside the frames: a name, or a folder
 
 
 FULL = PoseSize(256, 0, 0, 3e-4, "unit", "none", "resnet50", (256, 128))
@@ -94,6 +96,7 @@ def pose_size(
     full: bool,  # the size for a GPU
     steps: int = 0,  # batches of a training; 0: as the size says
     start: int = 12,  # epochs on other walkers, small size only
+    poses: str = "detected",  # joints beside the frames: a name, or a folder
 ) -> PoseSize:
     "The size that an experiment was asked for."
     if min(steps, start) < 0 or not (full or start):
@@ -101,7 +104,7 @@ def pose_size(
             f"pose_size: steps {steps} and start {start} came; steps from 0 and a start from 1 on "
             "are needed"
         )
-    size = FULL if full else PoseSize(start=start)
+    size = replace(FULL if full else PoseSize(start=start), poses=poses)
     return replace(size, steps=steps) if steps else size
 
 
@@ -154,7 +157,8 @@ class PoseData:
 
     def joints(self, row: PoseRow) -> PoseJoints:
         "The joints that a row is given."
-        return PoseJoints(self.benchmark, self.folder, row.joints, row.lost)
+        own = row.joints, row.lost, self.size.poses
+        return PoseJoints(self.benchmark, self.folder, *own)
 
     def places(self, row: PoseRow) -> dict[Tracklet, Float[Tensor, "T 14 2"]]:
         "What the pose branch of a row reads, of each tracklet."
@@ -174,14 +178,18 @@ class PoseData:
         name = appearance if appearance in CLIP_MODELS else "frames"
         if name not in self.seen:
             own = self.cache, self.accelerator, self.size.start, self.workers
-            path = self.cache / "embeddings" / f"{self.folder.name}-{name}-{self.size.start}.npy"
+            tail = ""
+            if name == "keyreid" and self.size.poses != PoseSize.poses:
+                tail = "-" + re.sub("[^0-9A-Za-z]+", "-", self.size.poses)
+            file = f"{self.folder.name}-{name}-{self.size.start}{tail}.npy"
+            path = self.cache / "embeddings" / file
             if name == "frames":
                 weights = start_backbone(*own)
                 self.seen[name] = see_frames(self.benchmark, path, weights, self.accelerator)
             else:
                 self.seen[name] = see_clips(
                     *(name, self.benchmark, self.folder, path),
-                    *(lambda: start_clip_model(name, *own), self.accelerator),
+                    *(lambda: start_clip_model(name, *own), self.accelerator, self.size.poses),
                 )
         return self.seen[name]
 
@@ -380,7 +388,10 @@ def run_row(row: PoseRow, data: PoseData, seed: int, made: Mapping) -> dict:
 
 def made_of(row: PoseRow, size: PoseSize) -> dict:
     "What a row is known by in a file."
-    return {**asdict(row), **{f"size_{k}": v for k, v in asdict(size).items()}}
+    sizes = {f"size_{k}": v for k, v in asdict(size).items()}
+    if size.poses == PoseSize.poses:  # rows were kept before there were others
+        del sizes["size_poses"]
+    return {**asdict(row), **sizes}
 
 
 def run_rows(
