@@ -52,7 +52,11 @@ def test_quarto_is_answered(tmp_path: Path, monkeypatch, capsys):
 STYLE = Path(__file__).resolve().parents[1] / "nbs" / "site.css"
 SIGHTS = [
     ("", [], ""),
-    ("main table { display: table !important }", ["phone", "night"], "wider than the window"),
+    (
+        "main table { display: table } main :not(pre) > code { overflow-wrap: normal }",
+        ["phone", "night"],
+        "wider than the window",
+    ),
     (".cell-output-display { overflow: visible !important }", ["phone", "night"], "wider than"),
     ("body.quarto-dark .plotly-graph-div { background: #111 !important }", ["dark", "night"],
      "lies on a dark ground"),
