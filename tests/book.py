@@ -474,6 +474,30 @@ def docment_complaints(
     return complaints
 
 
+def is_generated(
+    cell: dict,  # a cell of a notebook
+) -> bool:
+    "Whether what a cell shows is made anew with each page and not stored."
+    return "generated" in cell["metadata"].get("tags", [])
+
+
+def contents_complaints(
+    nbs: Path,  # folder of notebooks
+    staged: Path,  # folder of pages that nbdev-proc-nbs made of them
+) -> list[str]:
+    "Public names that the page of contents does not list with a link."
+    path = staged / "pages" / "contents.ipynb"
+    pages = read_book(path.parent) if path.is_file() else []
+    cells = [cell for page in pages if page.path == path for cell in page.cells]
+    text = "\n".join(part for cell in cells for part in markdown(cell))
+    return [
+        f"contents.ipynb: the table lacks {name} of {notebook.path.name}"
+        for notebook in read_book(nbs)
+        for name in sorted(public_names(notebook))
+        if f"[{name}](../{notebook.path.relative_to(nbs).as_posix()}#{name.lower()})" not in text
+    ]
+
+
 def page_complaints(
     nbs: Path,  # folder of notebooks
     staged: Path,  # folder of pages that nbdev-proc-nbs made of them
@@ -508,6 +532,12 @@ def page_complaints(
         ]
         if any(text.count("### ") > len(SOURCE.findall(text)) for text in named):
             complaints.append(f"{name}: a name is documented without a link to its source")
+        made = {cell.get("id") for cell in page.cells if cell.get("outputs")}
+        if any(is_generated(cell) and cell["id"] not in made for cell in notebook.cells):
+            complaints.append(
+                f"{name}: a cell tagged `generated` shows nothing on the page; its first line must "
+                "be `#| exec_doc`"
+            )
         for kind in sorted({k for data in outputs for k in data if not SHOWN.fullmatch(k)}):
             complaints.append(f"{name}: the page has an output of type {kind}, which no page shows")
     return complaints

@@ -308,7 +308,7 @@ def pages(bench: Bench) -> str:
     if not (ROOT / "nbs" / "_quarto.yml").samefile(ROOT / "_quarto.yml"):
         raise CheckFailedError("nbs/_quarto.yml is not the symlink to ../_quarto.yml")
     bench.run("nbdev-proc-nbs", "--force", "--n-workers", "2")
-    demand_none(book.page_complaints(nbs, staged))
+    demand_none(book.page_complaints(nbs, staged) + book.contents_complaints(nbs, staged))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     demand_none(book.link_complaints(nbs, staged, project["urls"]["Documentation"]))
     bench.tally.checks += 1

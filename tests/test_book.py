@@ -250,6 +250,21 @@ def test_methods_are_documented(tmp_path: Path):
     assert book.page_complaints(nbs, staged) == []
 
 
+def test_generated_cells_are_made_with_the_pages(tmp_path: Path):
+    nbs, staged = tmp_path / "nbs", tmp_path / "_proc"
+    write(nbs / "0_start/00_keys.ipynb", code("#| export\ndef Find(): ..."))
+    made = code("show()", tags=("generated",)) | {"id": "a1"}
+    write(nbs / "pages/contents.ipynb", made)
+    write(staged / "0_start/00_keys.ipynb", HEAD, prose("x"))
+    write(staged / "pages/contents.ipynb", HEAD, made)
+    assert "tagged `generated` shows nothing" in "\n".join(book.page_complaints(nbs, staged))
+    assert book.contents_complaints(nbs, staged)[0].endswith("lacks Find of 00_keys.ipynb")
+    table = display("text/markdown", "| [Find](../0_start/00_keys.ipynb#find) |")
+    write(staged / "pages/contents.ipynb", HEAD, made | {"outputs": [table]})
+    assert "generated" not in "\n".join(book.page_complaints(nbs, staged))
+    assert book.contents_complaints(nbs, staged) == []
+
+
 MEANING = [
     ("def walk(bodies: Bodies, n: int): ...", "walk does not say what `n` is"),
     ("def walk(\n    n,\n): ...", "walk does not say what `n` is"),
