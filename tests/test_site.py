@@ -11,7 +11,7 @@ QUARTO = "website: {sidebar: {contents: [index.ipynb, 0_start/00_keys.ipynb]}}"
 FIGURE = """<div><script src="https://cdn.plot.ly/plotly-3.0.0.min.js"></script>
 <div id="f" class="plotly-graph-div" style="width:640px; height:90px"></div>
 <script>Plotly.newPlot("f", [], {width: 640, height: 90})</script></div>"""
-WIDE = "| " + " | ".join(["`keyreid.retrieval`"] * 12) + " |\n" + "|---" * 12 + "|"
+WIDE = "| " + " | ".join(["`keyreid.retrieval`"] * 5) + " |\n" + "|---" * 5 + "|"
 
 
 def drawn(tmp_path: Path, text: str, style: str) -> Path:
