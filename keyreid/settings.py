@@ -31,6 +31,8 @@ class Settings:
     cache: Path = Path(".cache")  # pictures and keypoints that can be made again
     runs: Path = Path("_runs")  # one folder per run of an experiment
     device: str = "auto"  # auto, cpu, cuda, cuda:<number> or mps
+    pose_weights: str = ""  # joints from pictures: a file, a folder or a hub name; "": none
+    pose_device: str = ""  # where joints are computed; "": as `device`
     workers: int = 0  # processes that read pictures beside the training process
     unreadable: str = "raise"  # what to do with a frame that does not decode: raise or skip
     unreadable_quota: float = 0.01  # with skip: largest share of unreadable frames, in [0, 1]
@@ -42,6 +44,8 @@ ALLOWED = {  # what may stand behind each key, in words
     "cache": "a folder",
     "runs": "a folder",
     "device": "auto, cpu, cuda, cuda:<number> or mps",
+    "pose_weights": "a file, a folder, the name of weights on a hub, or nothing",
+    "pose_device": "auto, cpu, cuda, cuda:<number>, mps, or nothing (as device)",
     "workers": "a whole number, 0 or more",
     "unreadable": "raise or skip",
     "unreadable_quota": "a share from 0 to 1",
@@ -57,6 +61,12 @@ def _to_value(key: str, text: str, base: Path) -> Path | str | int | float:
             return (base / Path(text).expanduser()).resolve()
         case "device" if re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", text):
             return text
+        case "pose_device" if not text or re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", text):
+            return text
+        case "pose_weights":
+            path = base / Path(text).expanduser()
+            is_path = path.exists() or re.match(r"[~./]", text) or path.suffix in (".onnx", ".zip")
+            return str(path.resolve()) if text and is_path else text
         case "workers" if text.isdecimal():
             return int(text)
         case "unreadable" if text in ("raise", "skip"):
