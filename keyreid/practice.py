@@ -34,9 +34,9 @@ def _number(value: float) -> str:
 class Prediction:
     "A number the reader commits to before the result is shown."
 
-    question: str
+    question: str  # repeated beside the answer
     guess: float | None = None  # None: no guess yet
-    unit: str = ""
+    unit: str = ""  # written after the numbers; "": none
 
     def compare(
         self,

@@ -75,8 +75,8 @@ def two_lists(
     pids: Int[np.ndarray, "N"],
     camids: Int[np.ndarray, "N"],
     query: int,  # row of the query; all others are the gallery
-    k1: int,
-    k2: int,
+    k1: int,  # neighbours that must be mutual
+    k2: int,  # neighbours whose sets are averaged
     blend: float,  # share of the original distance
 ) -> Lists:
     "How one query ranks the others by distance, and by the company they keep."

@@ -37,7 +37,7 @@ from ..settings import atomic_write, pick_device, read_settings
 class PoseEstimator(Protocol):
     "What turns pictures of one person each into joints, and says what it is."
 
-    name: str
+    name: str  # as records and tables call it
     keypoint_names: tuple[str, ...]  # of the K joints, in order
     default_score_threshold: float  # raw score above which its authors draw a joint
     full_score: float  # raw score that counts as confidence 1
@@ -310,8 +310,8 @@ def in_batches(
 
 def require_knobs(
     who: str,  # the estimator, for the error
-    padding: float,
-    batch_size: int,
+    padding: float,  # height and width of the box, in pictures
+    batch_size: int,  # pictures at a time
 ) -> None:
     "An error if the box would cut the picture or a batch would be empty."
     if not 1 <= padding < 10 or batch_size < 1:
