@@ -8,7 +8,7 @@ Docs: https://keyreid.github.io/keyreid/9_runs/poses.html.md"""
 __all__ = ['all_tracklets', 'read_benchmark', 'extract', 'bring', 'PoseCheck', 'check_poses', 'show_poses', 'golden_pictures',
            'write_golden', 'compare_golden']
 
-# %% ../../nbs/9_runs/90g_poses.ipynb #bedea61f
+# %% ../../nbs/9_runs/90g_poses.ipynb #9df4af8e
 import hashlib
 import json
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ from PIL import Image
 
 from ..data.poses import Poses
 from ..data.readers import READERS
+from ..data.walkers import demo_clip
 from ..explore.poses import show_densities, show_faults, show_worst
 from ..keypoints import COCO17, EDGES17
 from ..pose.cache import extract_poses, list_frames
