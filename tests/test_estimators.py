@@ -9,18 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from keyreid.pose import estimators
-from keyreid.pose.estimators import (
-    HALPE26,
-    PoseWeightsMissing,
-    RTMPose,
-    fit_whole,
-    letterbox,
-    open_session,
-    paint_dots,
-    scatter,
-    write_dots,
-)
+from keyreid.keypoints import HALPE26
+from keyreid.pose import rtmpose
+from keyreid.pose.estimators import PoseWeightsMissing
+from keyreid.pose.letterbox import fit_whole, letterbox
+from keyreid.pose.rtmpose import RTMPose, open_session
+from keyreid.pose.simcc import paint_dots, scatter, write_dots
 from keyreid.pose.vitpose import ViTPose
 from keyreid.settings import rng_at
 
@@ -161,7 +155,7 @@ def test_a_gpu_that_is_not_there_is_refused(dots: Path, monkeypatch: pytest.Monk
     # where torch has a GPU and onnxruntime is the build without one
     with pytest.raises(ValueError, match="device cuda:0 needs CUDAExecutionProvider"):
         open_session(dots.read_bytes(), torch.device("cuda:0"))
-    monkeypatch.setattr(estimators, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(rtmpose, "pick_device", lambda name: torch.device("cuda"))
     with pytest.raises(ValueError, match="onnxruntime-gpu"):
         RTMPose(dots)
 
@@ -202,7 +196,7 @@ def test_vitpose_on_a_gpu_is_vitpose_on_a_cpu(tmp_path: Path, crops: list[np.nda
 def test_heavy_packages_wait_until_they_are_asked_for(root: Path):
     script = """
 import sys
-import keyreid.pose.estimators, keyreid.pose.vitpose
+import keyreid.pose.estimators, keyreid.pose.rtmpose, keyreid.pose.vitpose
 print(*{"onnx", "onnxruntime", "transformers", "cv2", "rtmlib"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root)

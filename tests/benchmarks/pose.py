@@ -27,7 +27,9 @@ from transformers import (
     VitPoseImageProcessor,
 )
 
-from keyreid.pose.estimators import RTMPose, fit_whole, network_input, write_dots
+from keyreid.pose.letterbox import fit_whole, network_input
+from keyreid.pose.rtmpose import RTMPose
+from keyreid.pose.simcc import write_dots
 from keyreid.pose.vitpose import ViTPose
 
 SIZE, INPUT = (256, 128), (256, 192)
