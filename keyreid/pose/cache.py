@@ -186,7 +186,7 @@ def _alone(folder: Path) -> Iterator[None]:
 # %% ../../nbs/3_pose/31_cache.ipynb #ae3decf6
 def _note(estimator: Any, listing: str) -> dict[str, Any]:
     "The meta.json that an extraction begins with."
-    source = "dummy" if estimator.name == "dummy" else "extracted"
+    source = getattr(estimator, "source", "extracted")  # a dummy says so
     facts = dict(full_score=estimator.full_score, fingerprint=estimator.fingerprint)
     facts |= dict(estimator=estimator.name, complete=False, unreadable=[])
     return json.loads(json.dumps(pose_meta(listing, estimator.keypoint_names, source, **facts)))

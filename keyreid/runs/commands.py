@@ -31,7 +31,7 @@ POSES = Annotated[
     typer.Option(metavar="NAME", help="A name in ROOT/keypoints, or a folder with joints."),
 ]
 
-# %% ../../nbs/9_runs/92_commands.ipynb #26748c5d
+# %% ../../nbs/9_runs/92_commands.ipynb #5dac12bb
 @pose_app.command("extract")
 def extract_command(
     kind: KIND,
@@ -45,6 +45,9 @@ def extract_command(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="cpu or cuda; empty: as settings.ini says.")
     ] = "",
+    padding: Annotated[
+        float, typer.Option(metavar="X", help="Of the crop; 1.25 as in training, 1 is tight.")
+    ] = 1.25,
     batch: Annotated[int, typer.Option(metavar="N", help="Pictures at once.")] = 32,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For the joints; ROOT/keypoints/NAME.")
@@ -67,7 +70,7 @@ def extract_command(
         from keyreid.pose.estimators import estimator_for
         from keyreid.runs.poses import extract
 
-        chosen = estimator_for(estimator, weights or None, device or None)
+        chosen = estimator_for(estimator, weights or None, device or None, padding, batch)
         typer.echo(f"done: {extract(kind, root, chosen, out, batch)}")
 
 # %% ../../nbs/9_runs/92_commands.ipynb #acdd3268
