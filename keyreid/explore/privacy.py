@@ -62,14 +62,22 @@ def draw_passers(
     return Passers(frames, np.stack([d.joints[:, :17] for d in drawn]), pids, camids)
 
 # %% ../../nbs/8_explore/86g_privacy.ipynb #e3ed3c3c
-def blur(frames: np.ndarray, joints: np.ndarray, sigma: float) -> np.ndarray:
+def blur(
+    frames: np.ndarray,  # uint8 [..., H, W, 3]
+    joints: np.ndarray,  # of these frames, [..., 17, 3]
+    sigma: float,  # of the Gaussian, pixels
+) -> np.ndarray:
     "Frames [..., H, W, 3] behind a Gaussian of so many pixels."
     flat = rearrange(frames, "... h w c -> (...) h w c").astype(np.float32)
     smooth = gaussian_filter(flat, (0, sigma, sigma, 0), mode="nearest")
     return smooth.round().clip(0, 255).astype(np.uint8).reshape(frames.shape)
 
 
-def coarsen(frames: np.ndarray, joints: np.ndarray, size: float) -> np.ndarray:
+def coarsen(
+    frames: np.ndarray,  # uint8 [..., H, W, 3]
+    joints: np.ndarray,  # of these frames, [..., 17, 3]
+    size: float,  # side of a square, pixels
+) -> np.ndarray:
     "Frames [..., H, W, 3] in squares of so many pixels, each of one colour."
     n = int(size)
     squares = rearrange(frames, "... (h m) (w n) c -> ... h w c m n", m=n, n=n)
@@ -77,7 +85,11 @@ def coarsen(frames: np.ndarray, joints: np.ndarray, size: float) -> np.ndarray:
     return repeat(small, "... h w c -> ... (h m) (w n) c", m=n, n=n)
 
 
-def cover_head(frames: np.ndarray, joints: np.ndarray, size: float) -> np.ndarray:
+def cover_head(
+    frames: np.ndarray,  # uint8 [..., H, W, 3]
+    joints: np.ndarray,  # of these frames, [..., 17, 3]
+    size: float,  # radius of the disc, in distances from head to shoulders
+) -> np.ndarray:
     "Frames [..., H, W, 3] with a grey disc over the head, radius in distances to the shoulders."
     H, W = frames.shape[-3:-1]
     middle, shoulders = joints[..., :5, :2].mean(-2), joints[..., 5:7, :2].mean(-2)
@@ -88,7 +100,11 @@ def cover_head(frames: np.ndarray, joints: np.ndarray, size: float) -> np.ndarra
     return np.where(is_head[..., None] & (size > 0), np.uint8(128), frames)
 
 
-def fade(frames: np.ndarray, joints: np.ndarray, share: float) -> np.ndarray:
+def fade(
+    frames: np.ndarray,  # uint8 [..., H, W, 3]
+    joints: np.ndarray,  # of these frames, [..., 17, 3]
+    share: float,  # of the colour that goes, from 0 to 1
+) -> np.ndarray:
     "Frames [..., H, W, 3] with so much of their colour gone; 1 is grey."
     grey = frames.mean(-1, keepdims=True)
     return (frames + share * (grey - frames)).round().astype(np.uint8)
@@ -99,7 +115,7 @@ class Measure(NamedTuple):
 
     act: Callable  # (frames, joints, strength) -> frames
     strengths: tuple[float, ...]  # of the six levels; the first changes nothing
-    unit: str
+    unit: str  # what the strengths are, in words
 
 
 MEASURES = {

@@ -167,7 +167,7 @@ class Quality:
 
     def worst(
         self,
-        n: int = 10,
+        n: int = 10,  # tracklets
         fault: str | None = None,  # by its share; None: by the sum of all shares
     ) -> list[int]:  # places in `tracklets`, worst first
         "The tracklets with the most faults."

@@ -58,7 +58,7 @@ class Lesson:
 
     path: Path
     title: str
-    question: str
+    question: str  # that it answers, the line below its title
     module: str  # what it exports to, `parts.tcss` say; empty if to nothing
     imports: frozenset[str]  # modules that its exported cells import
     exercises: tuple[str, ...]  # by name, `my_gaps = gaps` say
