@@ -244,7 +244,7 @@ def _read_yaml(path: Path) -> dict:
         raise ValueError(f"read_grid: {path} names no notebook; write `notebook: PATH`")
     return content
 
-# %% ../../nbs/9_runs/90d_grids.ipynb #445ffa3f
+# %% ../../nbs/9_runs/90d_grids.ipynb #8bf1b38f
 def read_grid(
     path: Path | str,  # a YAML file with keys of KEYS
 ) -> Grid:
@@ -272,10 +272,5 @@ def read_grid(
     parts = [*(content.get("points") or {}).values(), content.get("grid") or {}]
     varied = dict.fromkeys(name for part in parts for name in part)
     seeds = ("seed",) if given[3] else ()
-    return Grid(
-        path,
-        tuple(runs),
-        (*varied, *seeds),
-        content.get("cost") or {},
-        content.get("resources") or {},
-    )
+    about = [content.get(key) or {} for key in ("cost", "resources")]
+    return Grid(path, tuple(runs), (*varied, *seeds), *about)
