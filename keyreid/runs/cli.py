@@ -233,8 +233,8 @@ def runs_status(
 
         typer.echo(summary(_batch(grid, out), jobs))
 
-# %% ../../nbs/9_runs/91_cli.ipynb #726f60ca
-TO = {".md": "to_markdown", ".csv": "to_csv", ".parquet": "to_parquet"}
+# %% ../../nbs/9_runs/91_cli.ipynb #589f68c3
+TO = (".md", ".csv", ".parquet")
 
 
 @runs_app.command("table")
@@ -264,7 +264,10 @@ def runs_table(
             from keyreid.settings import atomic_write
 
             with atomic_write(to) as temporary:
-                getattr(rows, TO[to.suffix])(temporary)
+                if to.suffix == ".md":
+                    temporary.write_text(batches.to_markdown(rows) + "\n", encoding="utf-8")
+                else:
+                    {".csv": rows.to_csv, ".parquet": rows.to_parquet}[to.suffix](temporary)
             typer.echo(f"done: {to}")
 
 # %% ../../nbs/9_runs/91_cli.ipynb #dc0a11f2
