@@ -157,7 +157,7 @@ def _batch(path: Path, out: Path | None):
         out = read_settings().runs / grid.name
     return Batch(grid, out.resolve())
 
-# %% ../../nbs/9_runs/91_cli.ipynb #6ef667f2
+# %% ../../nbs/9_runs/91_cli.ipynb #2f34274e
 @runs_app.command("start")
 def start_runs(
     grid: GridFile,
@@ -182,18 +182,18 @@ def start_runs(
     the runs that are going on and keeps those that are done.
     """
     with one_sentence():
-        from keyreid.runs import batches
+        from keyreid.runs import batches, claims, tables
 
-        with batches.stoppable():
+        with claims.stoppable():
             batch = _batch(grid, out)
             troubles = batches.start(batch, jobs, again)
-        typer.echo(batches.summary(batch))
+        typer.echo(tables.summary(batch))
         for key, reason in troubles.items():
             typer.echo(f"{key}: {reason}", err=True)
     if troubles:
         raise typer.Exit(1)
 
-# %% ../../nbs/9_runs/91_cli.ipynb #4cfe63c3
+# %% ../../nbs/9_runs/91_cli.ipynb #cbf4e409
 @runs_app.command("one")
 def one_run(
     grid: GridFile,
@@ -210,13 +210,13 @@ def one_run(
     is 0 if the run is done, 1 if it failed, now or before, and 130 if it was stopped.
     """
     with one_sentence():
-        from keyreid.runs import batches
+        from keyreid.runs import batches, claims
 
-        with batches.stoppable():
+        with claims.stoppable():
             batch = _batch(grid, out)
             typer.echo(f"done: {batches.run_one(batch, batch.grid.find(key), again)}")
 
-# %% ../../nbs/9_runs/91_cli.ipynb #89949261
+# %% ../../nbs/9_runs/91_cli.ipynb #4cfdeb13
 @runs_app.command("status")
 def runs_status(
     grid: GridFile,
@@ -229,11 +229,11 @@ def runs_status(
     keyreid runs status nbs/experiments/grids/pose_gain.yaml
     """
     with one_sentence():
-        from keyreid.runs.batches import summary
+        from keyreid.runs.tables import summary
 
         typer.echo(summary(_batch(grid, out), jobs))
 
-# %% ../../nbs/9_runs/91_cli.ipynb #589f68c3
+# %% ../../nbs/9_runs/91_cli.ipynb #04e53c5f
 TO = (".md", ".csv", ".parquet")
 
 
@@ -253,11 +253,11 @@ def runs_table(
     keyreid runs table nbs/experiments/grids/pose_gain.yaml --to gain.parquet
     """
     with one_sentence():
-        from keyreid.runs import batches
+        from keyreid.runs import tables
 
         if to is not None and to.suffix not in TO:
             raise ValueError(f"keyreid runs table: {to} came; name a file {', '.join(TO)}")
-        rows = batches.table(_batch(grid, out))
+        rows = tables.table(_batch(grid, out))
         if to is None:
             typer.echo(rows.to_string(float_format="{:.4f}".format, na_rep="-"))
         else:
@@ -265,7 +265,7 @@ def runs_table(
 
             with atomic_write(to) as temporary:
                 if to.suffix == ".md":
-                    temporary.write_text(batches.to_markdown(rows) + "\n", encoding="utf-8")
+                    temporary.write_text(tables.to_markdown(rows) + "\n", encoding="utf-8")
                 else:
                     {".csv": rows.to_csv, ".parquet": rows.to_parquet}[to.suffix](temporary)
             typer.echo(f"done: {to}")
