@@ -19,11 +19,11 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from keyreid.runs.tables import table
 from nbformat.v4 import new_code_cell, new_notebook
 
 from keyreid.runs.batches import Batch
 from keyreid.runs.grids import read_grid
+from keyreid.runs.tables import table
 
 ROOT = Path(__file__).resolve().parents[1]
 GRIDS = ROOT / "nbs" / "experiments" / "grids"

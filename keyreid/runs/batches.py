@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .claims import OWNER, claim, end_orphans, is_claimed
 from tqdm import tqdm
 
+from .claims import OWNER, claim, end_orphans, is_claimed
 from .grids import Grid, Run
 
 # %% ../../nbs/9_runs/90e_batches.ipynb #35be02ea

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from .code import code_version
 
+from .code import code_version
 from .parameters import check_values, notebook_parameters
 
 # %% ../../nbs/9_runs/90d_grids.ipynb #8a5a5e20
