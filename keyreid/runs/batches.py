@@ -7,7 +7,7 @@ Docs: https://keyreid.github.io/keyreid/9_runs/batches.html.md"""
 # %% auto #0
 __all__ = ['STATES', 'Batch', 'result_of', 'seconds_of', 'error_of', 'asked', 'run_one', 'Running', 'start']
 
-# %% ../../nbs/9_runs/90e_batches.ipynb #e7e77eea
+# %% ../../nbs/9_runs/90e_batches.ipynb #992e9904
 import json
 import os
 import shutil
@@ -22,7 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .claims import OWNER, claim, end_orphans, is_claimed
+from .claims import OWNER, await_orphans, claim, is_claimed
 from .grids import Grid, Run
 
 # %% ../../nbs/9_runs/90e_batches.ipynb #35be02ea
@@ -98,7 +98,7 @@ def error_of(
     errors = [f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"]
     return " ".join(errors[-1].split())[:300] if errors else "failed, nobody wrote down why"
 
-# %% ../../nbs/9_runs/90e_batches.ipynb #2bd4acc9
+# %% ../../nbs/9_runs/90e_batches.ipynb #b95735df
 def asked(
     run: Run,
     folder: Path,  # of the run
@@ -123,7 +123,7 @@ def run_one(
         if failed.is_dir() and not again:
             raise RuntimeError(f"{run.key} failed before: {error_of(failed)}; ask for it again")
         shutil.rmtree(failed, ignore_errors=True)
-        end_orphans(folder)
+        await_orphans(folder)
         os.environ[OWNER] = str(folder)
         try:
             _run(run, folder, failed)

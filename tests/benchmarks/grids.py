@@ -15,6 +15,7 @@ killed.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -60,10 +61,11 @@ def killed(grid: Path, out: Path, jobs: str, n: int) -> int:
     begun(grid, int(0.5 * n))
     one_of(starter).kill()
     begun(grid, int(0.7 * n))
+    stopped = {str(child.pid) for child in psutil.Process(starter.pid).children()}
     os.kill(starter.pid, signal.SIGINT)
     assert starter.wait(60) == 130
-    time.sleep(3)  # kernels notice within a second
-    hidden = [path.name for path in out.glob(".*.partial") if str(starter.pid) in path.name]
+    assert not any(psutil.pid_exists(int(pid)) for pid in stopped), "a run goes on after Ctrl-C"
+    hidden = [path.name for path in out.glob(".*.partial") if path.name.split(".")[2] in stopped]
     assert not hidden, hidden
     assert start(grid, out, "--jobs", jobs).wait() == 1
     return 3 * int(jobs) + 1
@@ -101,8 +103,6 @@ def main() -> None:
             tables[batch.__name__] = found.to_json(orient="records")
         print(batch.__name__, measured[batch.__name__], flush=True)
     assert len(set(tables.values())) == 1, "the tables differ"
-    import json
-
     with atomic_write(asked.file) as temporary:
         temporary.write_text(json.dumps(measured, indent=1) + "\n")
 
