@@ -37,13 +37,16 @@ def _skeleton(node: Any) -> str:
     inside = ",".join(f"{name}={_skeleton(value)}" for name, value in parts)
     return f"{type(node).__name__}({inside})"
 
-# %% ../../nbs/9_runs/89a_code.ipynb #c8d104c2
+# %% ../../nbs/9_runs/89a_code.ipynb #d11730ed
 MAGIC = re.compile(r"^\s*[%!].*$", re.M)
 
 
 def _parsed(source: str) -> tuple[ast.Module, str]:
     "The tree of a cell or module, and the lines of it that are for IPython."
-    return ast.parse(MAGIC.sub("pass", source)), "\n".join(MAGIC.findall(source))
+    try:
+        return ast.parse(MAGIC.sub("pass", source)), "\n".join(MAGIC.findall(source))
+    except SyntaxError:  # a cell in another language, %%bash say
+        return ast.Module([], []), source
 
 
 def _modules(tree: ast.AST, own: str = "") -> Iterator[str]:

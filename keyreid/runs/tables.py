@@ -7,8 +7,9 @@ Docs: https://keyreid.github.io/keyreid/9_runs/tables.html.md"""
 # %% auto #0
 __all__ = ['scores_of', 'table', 'to_markdown', 'summary']
 
-# %% ../../nbs/9_runs/90f_tables.ipynb #2e71605b
+# %% ../../nbs/9_runs/90f_tables.ipynb #5f955f70
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pandas as pd
@@ -71,7 +72,7 @@ def to_markdown(
     lines = [list(whole.columns), ["---"] * len(whole.columns), *whole.itertuples(index=False)]
     return "\n".join(f"| {' | '.join(map(text, line))} |" for line in lines)
 
-# %% ../../nbs/9_runs/90f_tables.ipynb #72ffe637
+# %% ../../nbs/9_runs/90f_tables.ipynb #186b7620
 def summary(
     batch: Batch,
     jobs: int = 1,  # runs at a time, for the time left
@@ -85,7 +86,7 @@ def summary(
     seconds = pd.Series([seconds_of(batch.folder(r)) for r in by_state["done"]], dtype=float)
     each = seconds.median() if seconds.notna().any() else batch.grid.cost.get("seconds")
     if n_ahead and each:
-        left = pd.Timedelta(seconds=round(n_ahead * each / jobs))
+        left = timedelta(seconds=round(n_ahead * each / jobs))
         lines.append(f"about {left} left: {n_ahead} runs of {each:.0f} s, {jobs} at a time")
     lines += [f"{run.key} failed: {error_of(batch.failed(run))}" for run in by_state["failed"]]
     return "\n".join(lines)
