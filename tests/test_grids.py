@@ -28,6 +28,7 @@ from keyreid.runs.tables import table
 ROOT = Path(__file__).resolve().parents[1]
 GRIDS = ROOT / "nbs" / "experiments" / "grids"
 COMMAND = [sys.executable, "-c", "from keyreid.runs.cli import app; app()", "runs"]
+STARTED: list[subprocess.Popen] = []
 CELLS = [
     "x: int = 0\nseed: int = 0\nlist: str = ''\nseconds: float = 0.0\nout: str = ''",
     "import json\nimport time\nfrom pathlib import Path\n\n\ndef tell(word):\n"
@@ -56,10 +57,22 @@ def start(grid: Path, out: Path, *options: str) -> subprocess.Popen:
     "A starter of the batch, in a process group of its own."
     words = [*COMMAND, "start", str(grid), "--out", str(out), *options]
     with open(grid.with_name(f"starter{time.monotonic_ns()}.txt"), "w") as log:
-        return subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+        STARTED.append(subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True))
+    return STARTED[-1]
 
 
-def wait_for(condition: Callable, what: str, minutes: float = 5):
+@pytest.fixture(autouse=True)
+def no_starter_is_left():
+    "Ends the starters of a test that failed."
+    yield
+    while STARTED:
+        starter = STARTED.pop()
+        if starter.poll() is None:
+            starter.terminate()
+            starter.wait(120)
+
+
+def wait_for(condition: Callable, what: str, minutes: float = 10):
     "The first result of the condition that is true."
     deadline = time.monotonic() + 60 * minutes
     while not (found := condition()):
@@ -108,12 +121,12 @@ def test_a_batch_survives_a_kill(tmp_path: Path):
     assert 2 <= len(done) < 8
 
     starter = start(grid, out, "--jobs", "2")
-    assert starter.wait(300) == 1  # one run fails
+    assert starter.wait(1500) == 1  # one run fails
     is_sound(grid, out, n=8, n_killed=2)
     begins = told(grid, "begin")
     assert all(begins[f" {run.x} {run.seed}"] == 1 for run in done.itertuples()), begins
     whole, n_begun = rows(grid, out), told(grid, "begin").total()
-    assert start(grid, out).wait(300) == 1
+    assert start(grid, out).wait(1500) == 1
     assert told(grid, "begin").total() == n_begun  # all done or failed: nothing to do
 
     if importlib.util.find_spec("snakemake") is None:
