@@ -33,8 +33,10 @@ clean: ## remove .venv and what tools left behind; data, settings, .cache and ru
 
 quarto:
 	@command -v quarto >/dev/null || { \
-	  echo "make docs: the program quarto, which draws the pages, is not installed;" \
-	    "get it from https://quarto.org/docs/get-started and run make docs again"; exit 1; }
+	  echo "make docs: the program quarto, which draws the pages, is not installed." \
+	    "Get version 1.9 or newer from https://quarto.org/docs/get-started (Debian and Ubuntu:" \
+	    "download the .deb, then sudo apt install ./quarto-*.deb; macOS: brew install quarto;" \
+	    "Windows: winget install Posit.Quarto), then run make docs again"; exit 1; }
 
 # One folder .venv for everything. A stamp says which extra of pyproject.toml is installed in it;
 # dev contains lab, and lab contains book. Versions come from constraints.txt, so that two machines get the same.

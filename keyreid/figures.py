@@ -6,13 +6,17 @@ Docs: https://keyreid.github.io/keyreid/0_start/figures.html.md"""
 
 # %% auto #0
 __all__ = ['INK', 'PAPER', 'GRID', 'LIT', 'RIGHT', 'WRONG', 'PEOPLE', 'CAMERAS', 'HEAT', 'CHAPTERS', 'FLOW', 'PLOTLY', 'WIDGET',
-           'NOTE', 'person_colour', 'data_flow', 'show_pictures', 'show_clip', 'show_ranking', 'show_map',
-           'show_curves', 'show_bars', 'show_matrix', 'show_embedding', 'plotly_html', 'widget_note']
+           'NO_BUTTONS', 'NOTE', 'person_colour', 'data_flow', 'show_pictures', 'show_clip', 'show_ranking', 'show_map',
+           'show_curves', 'show_bars', 'show_matrix', 'show_embedding', 'plotly_html', 'widget_note', 'show_members',
+           'unlink_private']
 
 # %% ../nbs/0_start/03_figures.ipynb #8ea55768
 import base64
 import colorsys
+import importlib
+import inspect
 import io
+import re
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any, NamedTuple
@@ -111,6 +115,7 @@ def _arrow(start: str, end: str) -> dict:
 
 def data_flow(
     current: str = "",  # chapter or notebook to light, e.g. "data" or "clips"; "" lights none
+    links: Mapping[str, str] | None = None,  # chapter to notebook, from where the figure stands
 ) -> go.Figure:
     "The way of the data through the book, from the first noun to the last score, one box lit."
     inside = {chapter: names.split() for chapter, (_, _, names) in CHAPTERS.items()}
@@ -118,13 +123,21 @@ def data_flow(
     if current and not chapter:
         known = ", ".join(b for c, names in inside.items() for b in (c, *names))
         raise ValueError(f"data_flow: there is no box {current!r}; choose one of {known}")
+    if strangers := set(links or ()) - set(inside):
+        raise ValueError(
+            f"data_flow: links has {', '.join(sorted(strangers))}, a chapter is needed; "
+            f"choose from {', '.join(inside)}"
+        )
     row = inside.get(chapter, [])
     step = 6.84 / max(len(row), 5)
     boxes = [(c, x, y, 0.82, c == chapter) for c, (x, y, _) in CHAPTERS.items()]
     boxes += [
         (c, -0.42 + step * (i + 0.5), 2.2, 0.95 * step, c == current) for i, c in enumerate(row)
     ]
-    labels = [dict(text=c, x=x, y=y, showarrow=False, font_size=11) for c, x, y, *_ in boxes]
+    said = {c: f'<a href="{to}" target="_self">{c}</a>' for c, to in (links or {}).items()}
+    labels = [
+        dict(text=said.get(c, c), x=x, y=y, showarrow=False, font_size=11) for c, x, y, *_ in boxes
+    ]
     bottom = 2.6 if row else 1.4
     return go.Figure().update_layout(
         shapes=[_box(*place) for _, *place in boxes],
@@ -464,7 +477,13 @@ def show_embedding(
 
 # %% ../nbs/0_start/03_figures.ipynb #45894e88
 PLOTLY, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+NO_BUTTONS = dict(displayModeBar=False)  # they lie on the title, and a phone shows them always
 NOTE = "::: {.callout-note}\nA live control: run this notebook in Jupyter to move it.\n:::"
+
+
+def _to_page(text: str) -> str:
+    "`text` with links to notebooks turned into links to their pages, where numbers are left out."
+    return re.sub(r'(href="(?:[^"]*/)?)(?:\d+[a-z]?_)?([^"/]+)\.ipynb', r"\1\2.html", text)
 
 
 def plotly_html(
@@ -476,7 +495,10 @@ def plotly_html(
     for number, output in enumerate(cell.get("outputs") or []):
         if stored := output.get("data", {}).get(PLOTLY):
             parts = {k: stored[k] for k in ("data", "layout", "frames") if k in stored}
+            for label in parts.get("layout", {}).get("annotations", []):
+                label["text"] = _to_page(label.get("text", ""))
             look = dict(include_plotlyjs="cdn", full_html=False, validate=False)
+            look |= dict(auto_play=False, config=NO_BUTTONS)
             name = f"figure-{cell['id']}-{number}"
             html = pio.to_html(parts, div_id=name, **look)
             output["data"] = {"text/html": html}
@@ -489,3 +511,49 @@ def widget_note(
     for output in cell.get("outputs") or []:
         if WIDGET in output.get("data", {}):
             output["data"] = {"text/markdown": NOTE}
+
+# %% ../nbs/0_start/03_figures.ipynb #16db25f3
+def _fields(shown: type) -> str:
+    "The fields of a class with their comments, as its source has them."
+    lines = inspect.getsource(shown).splitlines()
+    fields = [line.strip() for line in lines if re.match(r"    \w+: ", line)]
+    return "\n".join(["\n```python", *fields, "```\n"]) if fields else ""
+
+
+def _methods(shown: type) -> list[str]:
+    "The documentation of each public method that a class does not only inherit."
+    from nbdev.showdoc import show_doc
+
+    texts = []
+    for name in vars(shown):
+        method = getattr(shown, name)
+        own = getattr(method, "__qualname__", "") == f"{shown.__name__}.{name}"
+        if own and inspect.isroutine(method) and name[0] != "_" and name != "extra_repr":
+            text = show_doc(method)._repr_markdown_()
+            text = text.replace("#LNone", f"#L{inspect.getsourcelines(method)[1]}")
+            texts.append(text if method.__doc__ else text.rpartition("\n```\n")[0] + "\n```\n")
+    return texts
+
+
+def show_members(
+    cell: dict,  # a cell of a page, changed in place
+) -> None:
+    "Nothing; what documents a class goes on with its fields and public methods."
+    named = re.search(r"^show_doc\((\w+)\)", cell.get("source") or "", re.M)
+    for output in (cell.get("outputs") or []) if named else []:
+        text = "".join(output.get("data", {}).get("text/markdown", ""))
+        place = re.search(r"/blob/[^/]+/([\w/]+)\.py", text)
+        shown = getattr(importlib.import_module(place[1].replace("/", ".")), named[1])
+        if isinstance(shown, type):
+            text = "\n".join([text, _fields(shown), *_methods(shown)])
+        modules = r"(__main__|jaxtyping|pathlib|collections\.abc|torch|keyreid(\.\w+)*)"
+        output["data"]["text/markdown"] = re.sub(rf"\b{modules}\.(?=[A-Z])", "", text)
+
+# %% ../nbs/0_start/03_figures.ipynb #ac8598ef
+def unlink_private(
+    cell: dict,  # a cell of a page, changed in place
+) -> None:
+    "Nothing; names that begin with `_` lead nowhere, for no page documents them."
+    if cell["cell_type"] == "markdown":
+        pattern = r"\[(`(?:\w+\.)*_\w*`)\]\([^)]*#[^)]*\)"
+        cell["source"] = re.sub(pattern, r"\1", cell["source"])

@@ -42,9 +42,9 @@ class Counts(NamedTuple):
     "How much there is in a list of tracklets."
 
     people: int  # junk is nobody
-    cameras: int
-    tracklets: int
-    frames: int
+    cameras: int  # different ones
+    tracklets: int  # walks past a camera
+    frames: int  # pictures in all of them
 
 
 def _count(tracklets: Sequence[Tracklet]) -> Counts:

@@ -24,11 +24,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import book
+import sidebar
+from conftest import BROWSERS
 from strip_outputs import find_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("nbs", "keyreid", "tests", "data", "pyproject.toml", "_quarto.yml", "README.md")
+COPIED = (
+    "nbs", "keyreid", "tests", "data", "pyproject.toml", "_quarto.yml", "README.md", "CHANGELOG.md",
+)  # fmt: skip
 NOT_COPIED = ("__pycache__", ".*", "_proc", "_docs", "_runs", "nbdev.yml", "sidebar.yml")
+LOOKED_AT = ("index.html", "0_start/figures.html", "pages/when_it_fails.html")
 MAX_SECONDS = 1800  # for one command; a check that takes longer hangs
 
 
@@ -153,7 +158,12 @@ def ruff(bench: Bench) -> str:
 
 def clean(bench: Bench) -> str:
     "Notebooks are stored clean: no counters, no widgets, no errors, no rubbish."
-    demand_none(book.output_complaints(ROOT / "nbs") + book.experiment_complaints(ROOT / "nbs"))
+    demand_none(
+        book.output_complaints(ROOT / "nbs")
+        + book.experiment_complaints(ROOT / "nbs")
+        + book.figure_complaints(ROOT / "nbs")
+        + book.docment_complaints(ROOT / "nbs")
+    )
     bench.run("nbdev-clean", "--fname", "nbs")
     bench.run(sys.executable, "tests/strip_outputs.py", "nbs")
     names = [path.relative_to(ROOT) for path in find_notebooks(ROOT / "nbs")]
@@ -293,11 +303,12 @@ def pages(bench: Bench) -> str:
     "The web site, up to the point where Quarto draws it."
     nbs, staged = bench.copy / "nbs", bench.copy / "_proc"
     demand_none(book.sidebar_complaints(ROOT / "_quarto.yml", ROOT / "nbs"))
-    demand_none(book.index_complaints(ROOT / "nbs"))
+    demand_none(book.index_complaints(ROOT / "nbs") + sidebar.sidebar_complaints(ROOT))
+    demand_none(book.fact_complaints(ROOT))
     if not (ROOT / "nbs" / "_quarto.yml").samefile(ROOT / "_quarto.yml"):
         raise CheckFailedError("nbs/_quarto.yml is not the symlink to ../_quarto.yml")
     bench.run("nbdev-proc-nbs", "--force", "--n-workers", "2")
-    demand_none(book.page_complaints(nbs, staged))
+    demand_none(book.page_complaints(nbs, staged) + book.contents_complaints(nbs, staged))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     demand_none(book.link_complaints(nbs, staged, project["urls"]["Documentation"]))
     bench.tally.checks += 1
@@ -305,7 +316,7 @@ def pages(bench: Bench) -> str:
 
 
 def site(bench: Bench) -> str:
-    "The web site, drawn by Quarto where it is installed."
+    "The web site, drawn by Quarto where it is installed, and looked at in Chromium."
     quarto = shutil.which("quarto")
     if quarto is None:
         bench.tally.skipped.append("drawing the site (Quarto is not installed; see make docs)")
@@ -322,7 +333,14 @@ def site(bench: Bench) -> str:
     ]
     demand_none([f"Quarto drew no {page}" for page in pages if page not in drawn])
     bench.tally.checks += 1
-    return f"{count(len(pages), 'page')} drawn"
+    if not any(map(shutil.which, BROWSERS)):
+        bench.tally.skipped.append("looking at the site (Chromium is not installed)")
+        return f"{count(len(pages), 'page')} drawn"
+    bench.run(
+        sys.executable, "tests/look.py", "_docs", str(bench.copy.parent / "shots"), *LOOKED_AT
+    )
+    bench.tally.checks += 1
+    return f"{count(len(pages), 'page')} drawn, {len(LOOKED_AT)} looked at: light, dark, on a phone"
 
 
 STEPS: dict[str, Callable[[Bench], str]] = {

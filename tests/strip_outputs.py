@@ -1,8 +1,9 @@
 """Drop what no reader of the printed book can use from the stored outputs of notebooks.
 
 Live widgets (their ids change at every run), messages on standard error (progress bars, warnings),
-empty results, and streams that only wipe a line (sliders do so before they draw). Run it after
-`nbdev-clean`:
+empty results, streams that only wipe a line (sliders do so before they draw), and what cells tagged
+`generated` show: it is made anew when the pages are drawn, and a stored copy would grow old. Run it
+after `nbdev-clean`:
 
     python tests/strip_outputs.py NOTEBOOK_OR_FOLDER ...
 """
@@ -32,7 +33,8 @@ def strip_notebook(
     notebook["metadata"].pop("widgets", None)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
-            cell["outputs"] = [output for output in cell["outputs"] if is_kept(output)]
+            is_stored = "generated" not in cell["metadata"].get("tags", [])
+            cell["outputs"] = [out for out in cell["outputs"] if is_stored and is_kept(out)]
     return json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import book
 import pytest
+import sidebar
 from strip_outputs import WIDGET, strip_notebook
 
 
@@ -116,6 +117,131 @@ def test_bad_notebook_is_refused(nbs: Path, name: str, cells: list[dict], compla
     assert complaint in complaints_about(nbs)
 
 
+FILL = """def my_gap(a, b):
+    raise NotImplementedError
+
+
+check(my_gap, gap, (1, 3))"""
+BREAK = """def my_pair():
+    raise NotImplementedError
+
+
+check(fools, lambda answer: True, (my_pair,))"""
+SOLVED = """#| code-fold: true
+def right_gap(a, b):
+    return abs(a - b)
+
+
+refused = check(signed, gap, (1, 3))
+assert "expected 2" in refused
+assert check(right_gap, gap, (1, 3)).endswith("agrees")
+test_eq(check(my_gap, gap, (1, 3)), "my_gap: not tried yet")
+refused"""
+BROKEN = """#| code-fold: true
+fine = "fools: the one case agrees"
+test_eq(check(fools, lambda answer: True, (far_pair,)), fine)
+assert "got False" in check(fools, lambda answer: True, (near_pair,))
+assert "not tried yet" in check(fools, lambda answer: True, (my_pair,))"""
+REASON = (
+    "The common wrong answer forgets the sign, and with one order of its arguments nobody sees it."
+)
+LESSON = [
+    code("#| default_exp data.gaps"),
+    code('guess = Prediction("How far?", guess=None)'),
+    code("guess.compare(3)"),
+    prose("**1. Fill in.** The gap."),
+    code(FILL),
+    prose("**2. Break it.** Somebody forgets the sign."),
+    code(BREAK),
+    prose("**3. Carry on.** In two directions."),
+    code(SOLVED),
+    prose(REASON),
+    code(BROKEN),
+    prose(REASON),
+]
+
+
+def lesson_complaints(nbs: Path, old: str = "", new: str = "", where: str = "1_data") -> str:
+    "What the rule of practice says about a lesson in which a text was replaced, in every cell."
+    cells = [cell | {"source": [cell["source"][0].replace(old, new)]} for cell in LESSON]
+    write(nbs / where / "11_gaps.ipynb", *cells)
+    said = book.practice_complaints(nbs / where)
+    return "\n".join(line for line in said if line.startswith("11_gaps"))
+
+
+def test_a_whole_lesson_is_accepted(nbs: Path):
+    assert lesson_complaints(nbs) == ""
+    assert lesson_complaints(nbs, "Carry on", "Carry further") == ""
+    assert "10_readers.ipynb: predict: no Prediction" in book.practice_complaints(nbs)
+
+
+STUB, RIGHT, WRONG = book.VERDICTS
+LACKS = [
+    ("guess = Prediction", "guess = print", "predict: no Prediction"),
+    ("guess.compare(3)", "3", "predict: guess is never compared"),
+    ("check(my_gap", "print(my_gap", "fill in: no check(my_..., reference, case)"),
+    ("(my_pair,)", "(far_pair,)", "break it: no check(judge, reference, (my_...,))"),
+    ("Break it", "Also", "break it: no paragraph"),
+    ("Carry on", "Also", "carry on: no paragraph"),
+    ("raise NotImplementedError", "return 1", "fill in: no check"),
+    ("#| code-fold: true\ndef right", "def right", "my_gap = gap: its solution is not folded"),
+    ("#| code-fold: true\nfine", "fine", "fools(my_pair): its solution is not folded"),
+    (REASON, "Well.", "fools(my_pair): nothing below the solution says why"),
+    (REASON, "Well.", "my_gap = gap: nothing below the solution says why"),
+    (', "my_gap: not tried yet")', ', "")', f"my_gap = gap: no assertion says that {STUB}"),
+    ('.endswith("agrees")', "", f"my_gap = gap: no assertion says that {RIGHT}"),
+    ("check(right_gap", "check(my_gap", f"my_gap = gap: no assertion says that {RIGHT}"),
+    ("(right_gap, gap", "(right_gap, far", f"my_gap = gap: no assertion says that {RIGHT}"),
+    ('assert "expected 2" in refused', "refused", f"my_gap = gap: no assertion says that {WRONG}"),
+    ("(signed", "(lambda a, b: a - b", f"my_gap = gap: no assertion says that {WRONG}"),
+    ('assert "expected', 'refused = str(3)\nassert "expected',
+     f"my_gap = gap: no assertion says that {WRONG}"),
+    ('assert "expected 2" in refused', 'assert check(signed, gap, ("expected",))',
+     f"my_gap = gap: no assertion says that {WRONG}"),
+    ('assert "not tried yet" in check', "check", f"fools(my_pair): no assertion says that {STUB}"),
+    (", fine)", ', "")', f"fools(my_pair): no assertion says that {RIGHT}"),
+    ('"got False" in', "1 and", f"fools(my_pair): no assertion says that {WRONG}"),
+    ("(near_pair,)", "(lambda: (1, 1),)", f"fools(my_pair): no assertion says that {WRONG}"),
+    ("check(fools, lambda answer: True, (near", "check(fails, lambda answer: True, (near",
+     f"fools(my_pair): no assertion says that {WRONG}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "complaint"), LACKS)
+def test_what_a_lesson_lacks_is_named(nbs: Path, old: str, new: str, complaint: str):
+    assert f"11_gaps.ipynb: {complaint}" in lesson_complaints(nbs, old, new)
+
+
+def test_an_explorer_needs_a_guess_and_an_exercise(nbs: Path):
+    for old in ("Break it", "Carry on", "(my_pair,)"):
+        assert lesson_complaints(nbs, old, "", "8_explore") == ""
+    assert "predict" in lesson_complaints(nbs, "guess.compare", "", "8_explore")
+    assert "an exercise" in lesson_complaints(nbs, "NotImplementedError", "print", "8_explore")
+
+
+def test_each_solution_has_its_own_reason_and_fold(nbs: Path):
+    write(nbs / "1_data/11_gaps.ipynb", *LESSON[:9], prose("Well."), *LESSON[10:])
+    said = "\n".join(book.practice_complaints(nbs))
+    assert "my_gap = gap: nothing below" in said and "fools(my_pair): nothing" not in said
+    in_the_open = 'assert check(right_gap, gap, (1, 3)).endswith("agrees")\n'
+    folded = code(LESSON[8]["source"][0].replace(in_the_open, ""))
+    write(nbs / "1_data/11_gaps.ipynb", *LESSON[:8], code(in_the_open), folded, *LESSON[9:])
+    assert "my_gap = gap: its solution is not folded" in "\n".join(book.practice_complaints(nbs))
+
+
+def test_a_page_without_a_number_is_no_lesson(nbs: Path):
+    write(nbs / "1_data/more.ipynb", code("#| default_exp data.more"))
+    assert not [line for line in book.practice_complaints(nbs) if line.startswith("more")]
+
+
+def test_two_exercises_with_one_name_are_named(nbs: Path):
+    write(nbs / "1_data/11_gaps.ipynb", *LESSON)
+    write(nbs / "1_data/12_more.ipynb", code("#| default_exp data.more"), *LESSON[1:])
+    said = book.practice_complaints(nbs)
+    assert "12_more.ipynb: my_gap = gap is an exercise of 11_gaps.ipynb too" in said
+    assert "12_more.ipynb: fools(my_pair) is an exercise of 11_gaps.ipynb too" in said
+
+
 def letter_book(nbs: Path, name: str, imported: str) -> str:
     "What the rules say about a book with one more notebook, `name`, that imports `imported`."
     module = f"data.{Path(name).stem.partition('_')[2]}"
@@ -191,11 +317,29 @@ def test_sidebar_is_compared(nbs: Path, extra: str, complaint: str):
 
 
 HEAD = prose("---\ntitle: Keys\ndescription: Where?\n---", "raw")
-DOC = code("show_doc(f)", display("text/markdown", "### f\n\n```python\ndef f()\n```"))
+LINK = "[source](https://g.h/blob/main/keyreid/keys.py#L3)\n\n"
+DOC = code("show_doc(f)", display("text/markdown", f"{LINK}### f\n\n```python\ndef f()\n```"))
+TEXT = "# Why so?\n\n## Two [ways](https://d.e)\n\n```\n# no heading\n```"
+PRESSED = r"\u003ca href=\"..\u002fgone.html\" target"  # as plotly writes a link in a figure
 PAGES = [
     ([HEAD, DOC, prose("[up](../index.ipynb), [`f`](https://a.b/c/0_start/keys.html#f)")], ""),
     ([HEAD, DOC, prose("`[not](a/link)`, [elsewhere](https://d.e), [here](#f)")], ""),
+    ([HEAD, DOC, prose(TEXT), prose("[a](#why-so), [b](#two-ways), [c](../index.html)")], ""),
     ([prose("# Keys"), DOC], "the page has no title"),
+    ([HEAD, DOC, prose(TEXT), prose("[a](#no-heading)")], "#no-heading names no place on that"),
+    ([HEAD, DOC, prose("[a](../index.ipynb#b)")], "index.ipynb#b names no place on that page"),
+    ([HEAD, DOC, prose("[`f`](https://a.b/c/0_start/keys.html#g)")], "#g names no place on that"),
+    ([HEAD, DOC, prose("[wrong number](../0_start/01_keys.ipynb)")], "01_keys.ipynb leads nowhere"),
+    ([HEAD, DOC, prose("[outside](../../README.md)")], "README.md leads nowhere"),
+    ([HEAD, DOC, code("fig", display("text/html", PRESSED))], "../gone.html leads nowhere"),
+    (
+        [HEAD, code("show_doc(f)", display("text/markdown", "### f"))],
+        "without a link to its source",
+    ),
+    (
+        [HEAD, code("show_doc(f)", display("text/markdown", LINK.replace("3", "None") + "### f"))],
+        "without a link to its source",
+    ),
     ([HEAD], "does not document f"),
     ([HEAD, DOC, code("fig", display(book.PLOTLY))], "output of type application/vnd.plotly"),
     ([HEAD, DOC, prose("[gone](01_gone.ipynb)")], "01_gone.ipynb leads nowhere"),
@@ -214,6 +358,119 @@ def test_pages_are_read(tmp_path: Path, cells: list[dict], complaint: str):
     assert complaint in "\n".join(said) if complaint else said == []
 
 
+def test_methods_are_documented(tmp_path: Path):
+    nbs, staged = tmp_path / "nbs", tmp_path / "_proc"
+    body = "def forward(x): ...\n    def extra_repr(): ...\n    def _own(): ..."
+    write(nbs / "0_start/00_keys.ipynb", code(f"#| export\nclass Key:\n    {body}"))
+    shown = [f"{LINK}### Key", f"{LINK}#### Key.forward"]
+    write(
+        staged / "0_start/00_keys.ipynb",
+        HEAD,
+        code("show_doc(Key)", display("text/markdown", shown[0])),
+    )
+    said = book.page_complaints(nbs, staged)
+    assert len(said) == 1 and "does not document Key.forward" in said[0]
+    write(staged / "0_start/00_keys.ipynb", HEAD,
+          code("show_doc(Key)", display("text/markdown", "\n\n".join(shown))))  # fmt: skip
+    assert book.page_complaints(nbs, staged) == []
+
+
+def test_generated_cells_are_made_with_the_pages(tmp_path: Path):
+    nbs, staged = tmp_path / "nbs", tmp_path / "_proc"
+    write(nbs / "0_start/00_keys.ipynb", code("#| export\ndef Find(): ..."))
+    made = code("show()", tags=("generated",)) | {"id": "a1"}
+    write(nbs / "pages/contents.ipynb", made)
+    write(staged / "0_start/00_keys.ipynb", HEAD, prose("x"))
+    write(staged / "pages/contents.ipynb", HEAD, made)
+    assert "tagged `generated` shows nothing" in "\n".join(book.page_complaints(nbs, staged))
+    assert book.contents_complaints(nbs, staged)[0].endswith("lacks Find of 00_keys.ipynb")
+    table = display("text/markdown", "| [Find](../0_start/00_keys.ipynb#find) |")
+    write(staged / "pages/contents.ipynb", HEAD, made | {"outputs": [table]})
+    assert "generated" not in "\n".join(book.page_complaints(nbs, staged))
+    assert book.contents_complaints(nbs, staged) == []
+
+
+MEANING = [
+    ("def walk(bodies: Bodies, n: int): ...", "walk does not say what `n` is"),
+    ("def walk(\n    n,\n): ...", "walk does not say what `n` is"),
+    ("class Camera:\n    lens: float", "Camera does not say what `lens` is"),
+    ("class Camera:\n    def look(self, at: str): ...", "Camera.look does not say what `at` is"),
+    ("class Camera:\n    def __init__(self, *at: Any): ...", "Camera.__init__ does not say what"),
+    (
+        "def walk(\n    n: int,  # frames\n    seed: int,\n    n_x: int,\n): ...",
+        "",
+    ),
+    ("class Camera:\n    lens: float  # millimetres\n    def _look(self, at: int): ...", ""),
+    ("def _walk(n: int): ...", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "complaint"), MEANING)
+def test_meanings_are_asked_for(nbs: Path, text: str, complaint: str):
+    write(nbs / "1_data/11_clips.ipynb", code(f"#| export\n{text}"))
+    said = "\n".join(book.docment_complaints(nbs))
+    assert complaint in said if complaint else said == ""
+
+
+def test_a_component_shows_a_figure(nbs: Path):
+    (nbs / "1_data/10_readers.ipynb").unlink()
+    strip, figure = code("data_flow(1)", display(book.PLOTLY)), code("fig", display("image/png"))
+    write(nbs / "0_start/00_settings.ipynb", code(EXP + "settings"), strip)
+    assert "no figure is stored" in book.figure_complaints(nbs)[0]
+    write(nbs / "0_start/00_settings.ipynb", code(EXP + "settings"), strip, figure)
+    assert book.figure_complaints(nbs) == []
+
+
+MAKEFILE = "demo: .venv ## train\n\techo\n"
+CLI = "@data_app.command('check')\ndef check_data(): ...\n@runs_app.command()\ndef execute(): ..."
+FACTS = [
+    ('`make demo`, `make demo ARGS="-p epochs 2"`, nbs/index.ipynb, nbs/experiments/*.json', ""),
+    ("`.venv/bin/keyreid data check`, `bin/keyreid runs execute`, 0.500 ± 0.141", ""),
+    ("They make people happy, and make it so.", ""),
+    ("`make train`", "the Makefile has no `make train`"),
+    ("```\nmake train\n```", "the Makefile has no `make train`"),
+    ("`nbs/gone.ipynb`", "there is no nbs/gone.ipynb"),
+    ('`make demo ARGS="-p speed 2"`', "the quickstart has no parameter speed"),
+    ("`.venv/bin/keyreid data draw`", "there is no command keyreid data draw"),
+    ("| small | 0.501 ± 0.141 |", "no committed rows give 0.501 ± 0.141"),
+]
+
+
+@pytest.mark.parametrize("place", ["README.md", "index.ipynb"])
+@pytest.mark.parametrize(("text", "complaint"), FACTS)
+def test_first_pages_keep_to_the_facts(tmp_path: Path, place: str, text: str, complaint: str):
+    nbs, package = tmp_path / "nbs", tmp_path / "keyreid" / "runs"
+    write(nbs / "index.ipynb", prose(text if place == "index.ipynb" else "# Book"))
+    write(nbs / "experiments/quickstart.ipynb", code("epochs = 1", tags=("parameters",)))
+    rows = [{"row": "a", "mAP": value} for value in (0.4, 0.6)] + [{"row": "b", "mAP": 0.9}]
+    (nbs / "experiments/rows.json").write_text(json.dumps({"rows": rows}))
+    package.mkdir(parents=True)
+    (package / "cli.py").write_text(CLI)
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+    (tmp_path / "README.md").write_text(text if place == "README.md" else "# Book")
+    said = book.fact_complaints(tmp_path)
+    assert f"{place}: {complaint}" in said if complaint else said == []
+
+
+def test_the_sidebar_is_written(tmp_path: Path):
+    nbs, quarto = tmp_path / "nbs", tmp_path / "_quarto.yml"
+    for name in ("1_data/10_readers", "1_data/9_keys", "experiments/quick", "experiments/almost"):
+        write(nbs / f"{name}.ipynb", prose(f"# About {name}\n\n> Why {name}?"))
+    write(nbs / "index.ipynb", prose("# Book"), prose(sidebar.HEAD))
+    old = "          - experiments/quick.ipynb\n"
+    quarto.write_text(f"a: 1\nb:\n{sidebar.MARKS}{old}{sidebar.MARKS}c: 2\n")
+    said = sidebar.sidebar_complaints(tmp_path)
+    assert "+           - 1_data/10_readers.ipynb" in said
+    assert any("[About 1_data/10_readers](1_data/10_readers.ipynb)" in line for line in said)
+    for path, (_, new) in sidebar.rewritten(tmp_path).items():
+        path.write_text(new)
+    assert sidebar.sidebar_complaints(tmp_path) == [] == book.index_complaints(nbs)
+    text = quarto.read_text()
+    places = [text.index(name) for name in ("9_keys", "10_readers", "quick", "almost")]
+    assert places == sorted(places)  # by number; without one as before, and what is new comes last
+    assert text.startswith("a: 1\nb:\n") and text.endswith("c: 2\n")
+
+
 def test_missing_page_is_named(nbs: Path, tmp_path: Path):
     said = book.page_complaints(nbs, tmp_path / "_proc")
     assert len(said) == 3 and "0_start/00_settings.ipynb: no page was made" in said[0]
@@ -229,6 +486,8 @@ def test_strip_keeps_what_can_be_printed(tmp_path: Path):
     stripped = strip_notebook(path.read_text())
     assert json.loads(stripped)["cells"][0]["outputs"] == kept
     assert strip_notebook(stripped) == stripped
+    write(path, code("x", *kept, tags=("generated",)))
+    assert json.loads(strip_notebook(path.read_text()))["cells"][0]["outputs"] == []
 
 
 def test_the_index_is_compared(nbs: Path):

@@ -1,4 +1,4 @@
-"""The book can be read from front to back, and its layers do not know too much."""
+"""The book reads from front to back, its layers do not know too much, and it asks its reader."""
 
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
         book.name_complaints,
         book.title_complaints,
         book.comparison_complaints,
+        book.practice_complaints,
     ],
 )
 def test_rule(rule, root: Path):

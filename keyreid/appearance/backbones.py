@@ -52,7 +52,7 @@ def small_vit(
     image_size: tuple[int, int] = (128, 64),  # height and width, multiples of 16
     width: int = 192,  # of a token
     depth: int = 6,  # blocks
-    heads: int = 3,
+    heads: int = 3,  # of attention; must divide the width
     drop_path: float = 0.0,  # rate at which the last block is skipped in training
     pool: Literal["class", "average"] = "class",
     fused: bool = False,  # attention in one kernel: slow in bfloat16 on a CPU, see below

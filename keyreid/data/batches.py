@@ -41,7 +41,7 @@ class Draw(NamedTuple):
     "The order for one clip: its tracklet, and the place of the clip in the whole training."
 
     index: int  # of the tracklet
-    epoch: int
+    epoch: int  # from 0
     position: int  # of the clip in the epoch, over all processes
 
 # %% ../../nbs/1_data/19_batches.ipynb #2687717d
@@ -72,7 +72,10 @@ class IdentitySampler(Sampler[list[Draw]]):
         "Batches of a whole epoch, wherever it starts."
         return self.n_batches
 
-    def deal(self, epoch: int) -> Int[np.ndarray, "n_batches n"]:
+    def deal(
+        self,
+        epoch: int,  # from 0; each one is dealt anew
+    ) -> Int[np.ndarray, "n_batches n"]:
         "The tracklets of all batches: each person's groups go to the emptiest batches."
         rng = rng_at(self.seed, epoch)
         batches, filled = [[] for _ in range(self.n_batches)], np.zeros(self.n_batches)
@@ -121,8 +124,8 @@ class Clip(NamedTuple):
 
     frames: Tensor  # uint8 [T, 3, H, W]
     label: int  # 0 to n_ids - 1
-    pid: int
-    camid: int
+    pid: int  # person, as the data set counts
+    camid: int  # camera, from 0
     joints: Tensor | None  # float32 [T, V, 3], pixels and confidence
     erased: Tensor  # bool [T], frames that lost a box
 

@@ -33,7 +33,7 @@ class Camera:
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factor on red, green, blue
     noise: float = 0.02  # standard deviation of the sensor's noise, full scale = 1
     blur: int = 1  # width of the motion blur, pixels, odd; 1 = sharp
-    jpeg_quality: int = 90
+    jpeg_quality: int = 90  # 1 to 95, as Pillow counts it
     scene: int = 0  # which background it looks at
 
     def __post_init__(self):

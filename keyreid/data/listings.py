@@ -153,7 +153,7 @@ def read_matrix(
 # %% ../../nbs/1_data/15a_listings.ipynb #ada8d359
 def read_rows(
     path: Path,  # a .mat or .npy file
-    variable: str,
+    variable: str,  # name of the table in a .mat file
     n: int,  # rows of the table that the numbers point into
     who: str,  # whose error it is
 ) -> list[int]:  # from 0

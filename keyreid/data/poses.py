@@ -10,6 +10,7 @@ __all__ = ['FORMAT', 'COORDINATES', 'to_confidence', 'frame_listing', 'pose_meta
 # %% ../../nbs/1_data/13a_poses.ipynb #0535117c
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import pairwise
@@ -113,7 +114,9 @@ def write_poses(
     with TemporaryDirectory(prefix=".partial-", dir=folder.parent) as beside:
         partial = Path(beside) / folder.name
         partial.mkdir()
-        np.save(partial / "keypoints.npy", rows)
+        with open(partial / "keypoints.npy", "wb") as file:
+            np.save(file, rows)
+            os.fsync(file.fileno())  # a full disk is noticed before the folder gets its name
         (partial / "frames.txt").write_text(listing, encoding="utf-8", newline="\n")
         meta = pose_meta(listing, keypoint_names, source, **more)
         (partial / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
@@ -260,13 +263,15 @@ class Poses:
 
     def _find(self, frames: Sequence[Path]) -> np.ndarray:
         "The rows of frames, or one sentence about the first that has none."
-        outside = next((f for f in frames if not f.is_relative_to(self.root)), None)
+        prefix = "" if self.root == Path() else f"{self.root.as_posix().rstrip('/')}/"
+        paths = [frame.as_posix() for frame in frames]
+        outside = next((path for path in paths if not path.startswith(prefix)), None)
         if outside is not None:
             raise ValueError(
                 f"Poses: frame {outside} is not below {self.root}, where {self.folder} names its "
                 "frames from; give the root that the frames were read from"
             )
-        wanted = np.array([f.relative_to(self.root).as_posix().encode() for f in frames])
+        wanted = np.array([path[len(prefix) :].encode() for path in paths])
         rows = np.searchsorted(self.frames, wanted).clip(max=len(self.frames) - 1)
         if (absent := self.frames[rows] != wanted).any():
             raise ValueError(

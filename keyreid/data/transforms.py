@@ -165,10 +165,10 @@ def jitter_colours(
 class Changes:
     "What one clip goes through: decided once, then applied to pictures and joints alike."
 
-    flip: bool
+    flip: bool  # mirror left and right
     pad: int  # pixels
     top: int  # of the crop in the padded picture, pixels
-    left: int
+    left: int  # of the crop, likewise
     boxes: np.ndarray  # [T, 4] top, left, bottom, right; all 0: nothing erased
     tables: np.ndarray | None  # [3, 256] new values per channel; None: colours stay
 

@@ -22,7 +22,11 @@ from ..parts.kps import part_weights
 from ..pose.heatmaps import part_heatmaps
 
 # %% ../../nbs/8_explore/80_joints.ipynb #9113ebc3
-def place_of(who: str, name: str, known: Collection[str]) -> int:
+def place_of(
+    who: str,  # whose error it is
+    name: str,  # must be one of `known`
+    known: Collection[str],  # in their order
+) -> int:
     "Where a name stands in a list, or an error with the list."
     if name not in known:
         raise ValueError(f"{who}: {name!r} came; choose one of {', '.join(known)}")

@@ -31,7 +31,7 @@ def occlude(
     top: int,  # first row of the box, pixels; what lies outside of the picture is cut off
     left: int,  # first column
     height: int,  # pixels; 0: no box
-    width: int,
+    width: int,  # likewise
 ) -> tuple[UInt8[np.ndarray, "T H W 3"], Float[np.ndarray, "T V 3"]]:
     "The clip behind a grey box that stands still; joints beneath it get confidence 0."
     if height < 0 or width < 0:
@@ -166,7 +166,7 @@ def explore_occlusion(
     top: int = 64,  # first row of the post, pixels
     left: int = 0,  # first column
     height: int = 64,  # pixels; 0: no post
-    width: int = 64,
+    width: int = 64,  # of the box, pixels
     metric: str = "squared euclidean",  # or cosine
     frame: int = 0,  # the frame that is shown of each clip, 0 to T - 1
     camids: Int[Tensor, "B"] | None = None,  # camera of each clip; None: not known

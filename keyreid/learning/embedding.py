@@ -34,7 +34,7 @@ class WindowDataset(Dataset):
     def __init__(
         self,
         tracklets: Sequence[Tracklet],
-        clip_length: int = 4,  # frames of a window
+        clip_length: int = 4,  # frames  # frames of a window
         size: tuple[int, int] = (256, 128),  # height and width, pixels
         max_windows: int | None = None,  # of a tracklet; None: all
         joints: Callable | None = None,  # (tracklet, indices) -> [T, V, 3]; None: no joints
@@ -63,7 +63,7 @@ class WindowDataset(Dataset):
 def embed_tracklets(
     model: nn.Module,  # in evaluation it gives one descriptor a clip
     tracklets: Sequence[Tracklet],
-    clip_length: int = 4,
+    clip_length: int = 4,  # frames
     size: tuple[int, int] = (256, 128),  # height and width, pixels
     device: torch.device | str = "cpu",
     batch_clips: int = 32,  # windows that go through the model at once

@@ -19,7 +19,7 @@ from torch import nn
 def rate_factor(
     step: int,  # from 0
     total_steps: float,  # may be infinite while the length is still being measured
-    warmup_steps: int,
+    warmup_steps: int,  # steps of the straight rise; 0: none
     final_rate: float,  # factor at the end
 ) -> float:  # of the peak learning rate
     "A straight rise to 1, then half a cosine down to `final_rate`."
@@ -91,7 +91,7 @@ class EpochCosine:
         peak: float,  # learning rate of a group of weights
         step: int,  # from 0
         total_steps: float,  # may be infinite while the length is still being measured
-        steps_per_epoch: int,
+        steps_per_epoch: int,  # batches that one process sees
     ) -> float:
         if peak < max(self.warmup_from, self.floor):
             raise ValueError(
@@ -144,7 +144,7 @@ def sgd(
     model: nn.Module,
     learning_rate: float = 0.008,  # at the peak
     bias_factor: float = 2.0,  # parameters with `bias` in their names learn so much faster
-    momentum: float = 0.9,
+    momentum: float = 0.9,  # share of the last step that is kept, 0 to 1
     weight_decay: float = 1e-4,  # on everything
 ) -> torch.optim.SGD:
     "Gradient descent with momentum, as the released code of KeyRe-ID sets it up."

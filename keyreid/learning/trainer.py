@@ -71,7 +71,10 @@ class Trainer:
         self.step, self.clips, self.seconds, self.measured_from = 0, 0, 0.0, 0.0
         self.history, self.recent = [], []
 
-    def fit(self, resume: bool = False) -> "Trainer":
+    def fit(
+        self,
+        resume: bool = False,  # go on from the checkpoint, if there is one
+    ) -> "Trainer":
         "Train to the end; with `resume` from the checkpoint, if there is one."
         if resume and self.checkpoint and Path(self.checkpoint).exists():
             load_training(self)

@@ -145,7 +145,7 @@ class PartEncoder(nn.Module):
     def __init__(
         self,
         width: int,  # numbers in a row, T * D
-        heads: int = 12,
+        heads: int = 12,  # of attention; must divide the width
         variant: str = "paper",  # weights after the norm; released: before it
     ):
         super().__init__()

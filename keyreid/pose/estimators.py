@@ -28,7 +28,7 @@ from ..settings import read_settings
 class PoseEstimator(Protocol):
     "What turns pictures of one person each into joints, and says what it is."
 
-    name: str
+    name: str  # as records and tables call it
     keypoint_names: tuple[str, ...]  # of the K joints, in order
     default_score_threshold: float  # raw score above which its authors draw a joint
     full_score: float  # raw score that counts as confidence 1

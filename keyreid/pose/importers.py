@@ -231,7 +231,7 @@ READERS: dict[str, Callable[[Path], Iterator[Answer]]] = {
 class ImportReport:
     "What an import found."
 
-    kind: str
+    kind: str  # whose files were read, as `import_poses` was told
     folder: Path  # where the joints are now
     n_frames: int  # frames of the data set
     missing: tuple[str, ...]  # frames without an answer

@@ -92,8 +92,8 @@ def in_batches(
 
 def require_knobs(
     who: str,  # the estimator, for the error
-    padding: float,
-    batch_size: int,
+    padding: float,  # height and width of the box, in pictures
+    batch_size: int,  # pictures at a time
 ) -> None:
     "An error if the box would cut the picture or a batch would be empty."
     if not 1 <= padding < 10 or batch_size < 1:

@@ -190,7 +190,12 @@ class PoseAided(nn.Module):
             return self.classifier(f), appearance, pose, *rest
         return self.describe(*f.split([appearance.shape[1], pose.shape[1]], 1))
 
-    def embed(self, frames, coordinates, *cues) -> tuple:
+    def embed(
+        self,
+        frames: Float[Tensor, "B T 3 H W"] | None,  # None only without an appearance model
+        coordinates: Float[Tensor, "B T 14 2"] | None,  # None only without a pose model
+        *cues,  # whatever else the appearance model asks for
+    ) -> tuple:
         "f^a, f^p, and what the appearance model adds; a missing branch has no numbers."
         if self.appearance is None:
             return coordinates.new_zeros(len(coordinates), 0), self.pose(coordinates)

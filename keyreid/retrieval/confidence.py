@@ -31,9 +31,9 @@ def _redraw(
 class Interval(NamedTuple):
     "A number and the ends of its confidence interval."
 
-    value: float
-    low: float
-    high: float
+    value: float  # in the unit of what was measured
+    low: float  # lower end, same unit
+    high: float  # upper end, same unit
 
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
@@ -90,7 +90,7 @@ def confidence(
     scores: Scores,
     measure: str = "mAP",  # mAP, or R1, R5 ...
     query_pids: Labels | None = None,  # persons of the queries; None: each query for itself
-    level: float = 0.95,
+    level: float = 0.95,  # share of the draws inside
     n_draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
@@ -103,7 +103,7 @@ def difference(
     baseline: Scores,  # of the same queries, in the same order, by the same protocol
     measure: str = "mAP",  # mAP, or R1, R5 ...
     query_pids: Labels | None = None,  # persons of the queries; None: each query for itself
-    level: float = 0.95,
+    level: float = 0.95,  # share of the draws inside
     n_draws: int = 2000,
     seed: int = 0,
 ) -> Interval:

@@ -32,10 +32,10 @@ NEEDED = {
 class Parameter:
     "One parameter of an experiment: what it is called, its type, its default and what it means."
 
-    name: str
+    name: str  # as in the cell
     type: str  # a key of `TYPES`
-    default: Any
-    note: str = ""
+    default: Any  # its value in the notebook
+    note: str = ""  # the comment beside it
 
 # %% ../../nbs/9_runs/88_parameters.ipynb #92758c3a
 def _fits(value: Any, kind: str) -> bool:

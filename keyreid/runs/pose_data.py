@@ -239,7 +239,11 @@ class ClipCache:
         return sorted({*range(0, last + 1, 4), last})
 
     @staticmethod
-    def choose(n_frames: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
+    def choose(
+        n_frames: int,
+        clip_length: int,  # frames
+        rng: np.random.Generator,
+    ) -> np.ndarray:
         "As `train_window`, but one of the windows that are there."
         start = rng.choice(ClipCache.starts(n_frames))
         return (start + np.arange(clip_length)) % n_frames

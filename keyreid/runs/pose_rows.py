@@ -108,7 +108,10 @@ def pose_size(
     return replace(size, steps=steps) if steps else size
 
 
-def select_rows(rows: Mapping[str, PoseRow], names: str) -> dict[str, PoseRow]:
+def select_rows(
+    rows: Mapping[str, PoseRow],
+    names: str,  # by a semicolon apart, or all, or none
+) -> dict[str, PoseRow]:
     "The rows that are named, by a semicolon apart; all: every row, none: no row."
     if names in ("all", "none"):
         return dict(rows) if names == "all" else {}
@@ -167,7 +170,10 @@ class PoseData:
             }
         return self.coordinates[key]
 
-    def embeddings(self, appearance: str) -> FrameCache | ClipCache:
+    def embeddings(
+        self,
+        appearance: str,  # of the row: average, bicnet, ...
+    ) -> FrameCache | ClipCache:
         "What a frozen appearance model sees; frame models share one backbone."
         name = appearance if appearance in CLIP_MODELS else "frames"
         if name not in self.seen:
@@ -265,7 +271,10 @@ def cached_trainer(row: PoseRow, data: PoseData, seed: int) -> Trainer:
     return trainer
 
 
-def read_cached(model: PoseAided, batch) -> tuple | Tensor:
+def read_cached(
+    model: PoseAided,
+    batch,  # with joints, and frames that hold embeddings or nothing
+) -> tuple | Tensor:
     "What a model over frozen embeddings answers: a trainer's `forward`."
     has_frames = batch.frames.shape[-1] > 0
     return model(batch.frames if has_frames else None, batch.joints)
@@ -389,7 +398,7 @@ def run_rows(
     rows: Mapping[str, PoseRow],
     file: Rows,
     data: PoseData,
-    seeds: int,
+    seeds: int,  # trainings of each row, seeds 0, 1, ...
     made: Mapping,  # as `provenance` gives it
 ) -> None:
     "Run what is not in the file yet, and keep each row as it is finished."

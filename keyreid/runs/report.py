@@ -25,7 +25,7 @@ from ..settings import atomic_write
 class Section:
     "A heading, some sentences, and what there is to see."
 
-    heading: str
+    heading: str  # one line
     text: str = ""  # paragraphs, parted by an empty line
     figures: Sequence[go.Figure] = ()
     table: Sequence[Mapping[str, Any]] = ()  # rows; the keys of the first are the columns

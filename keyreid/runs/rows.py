@@ -105,7 +105,11 @@ class Rows:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, {"people": self.people, "rows": self.rows})
 
-    def of(self, preset: str, made_of: Mapping[str, Any]) -> dict[int, dict]:
+    def of(
+        self,
+        preset: str,  # of walkers, a key of `people`
+        made_of: Mapping[str, Any],  # what distinguishes one row from another
+    ) -> dict[int, dict]:
         "The rows of one make, by seed."
         same = json.loads(json.dumps(dict(made_of)))
         own = [r for r in self.rows if r["preset"] == preset and r["made_of"] == same]
@@ -114,7 +118,7 @@ class Rows:
 # %% ../../nbs/9_runs/90a_rows.ipynb #3ebe3828
 def gap(
     file: Rows,
-    preset: str,
+    preset: str,  # of walkers
     ours: Mapping[str, Any],  # what our row is made of
     theirs: Mapping[str, Any],  # what the other is made of
 ) -> tuple[Interval, list[float]] | None:  # and by seed; None: no seed of both was run
@@ -130,7 +134,7 @@ def gap(
 
 def table(
     file: Rows,
-    preset: str,
+    preset: str,  # of walkers
     rows: Mapping[str, Mapping[str, Any]],  # name to what a row is made of
     against: Mapping[str, str],  # name to the name of the row it is held against
 ) -> pd.DataFrame:  # a line a row: seeds, mAP, sd, R1, seconds, against, gain, low, high
@@ -155,7 +159,7 @@ def table(
 
 def missing(
     file: Rows,
-    preset: str,
+    preset: str,  # of walkers
     rows: Mapping[str, Mapping[str, Any]],  # name to what a row is made of
     seeds: int = 3,  # trainings wanted of each row
 ) -> pd.DataFrame:  # a line a training: row, seed, status, seconds it would take
@@ -179,7 +183,7 @@ def styled(frame: pd.DataFrame) -> Any:
 # %% ../../nbs/9_runs/90a_rows.ipynb #0fdd10aa
 def judge(
     file: Rows,
-    preset: str,
+    preset: str,  # of walkers
     rows: Mapping[str, Mapping[str, Any]],  # name to what a row is made of
     claims: Mapping[str, tuple[str, str, int]],  # claim to (row, other row, 1 better or -1 worse)
 ) -> pd.DataFrame:  # a line a claim
