@@ -23,7 +23,7 @@ from ..data.poses import to_confidence
 from ..keypoints import COCO17, HALPE26
 from ..settings import read_settings
 
-# %% ../../nbs/3_pose/30_estimators.ipynb #339f4f77
+# %% ../../nbs/3_pose/30_estimators.ipynb #8d979363
 @runtime_checkable
 class PoseEstimator(Protocol):
     "What turns pictures of one person each into joints, and says what it is."

@@ -23,7 +23,7 @@ from .letterbox import fit_whole, in_batches, network_input, require_knobs
 from .simcc import read_simcc
 from ..settings import pick_device
 
-# %% ../../nbs/3_pose/30c_rtmpose.ipynb #68f651e9
+# %% ../../nbs/3_pose/30c_rtmpose.ipynb #fab88de9
 ZOO = "https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/onnx_sdk/"
 MIRROR = "https://huggingface.co/Tau-J/RTMPose/resolve/main/rtmposev1/onnx_sdk/"
 HALPE26_M = "rtmpose-m_simcc-body7_pt-body7-halpe26_700e-256x192-4d3e73dd_20230605.zip"
@@ -34,7 +34,7 @@ def read_network(
 ) -> bytes:
     "The network in a file of weights."
     path = Path(weights)
-    if not str(weights) or not path.is_file():
+    if not path.is_file():
         raise missing_weights(
             weights,
             f"Download {ZOO}{HALPE26_M} (mirror: the same file below {MIRROR}) and name this .zip, "
