@@ -189,7 +189,12 @@ def _last_words(batch: Batch, run: Run, status: int) -> str:
 class Running:
     "The processes of a batch: at most `jobs` at a time."
 
-    def __init__(self, batch: Batch, jobs: int, launch: Callable = _launch):
+    def __init__(
+        self,
+        batch: Batch,
+        jobs: int,  # processes at a time
+        launch: Callable = _launch,
+    ):
         self.batch, self.jobs, self.launch = batch, jobs, launch
         self.waiting: deque[Run] = deque(batch.grid.runs)
         self.processes: dict[str, tuple[Run, subprocess.Popen]] = {}

@@ -50,7 +50,7 @@ def to_run(
     notebook: Path | str,  # an experiment with a parameter `out`
     values: Mapping[str, Any],  # what differs from the defaults
     code: str = "",  # as `code_version` says
-    point: str = "",
+    point: str = "",  # name of a named point of a grid; empty: none
 ) -> Run:
     "A run, every parameter filled in and of its declared type."
     declared = notebook_parameters(notebook)
@@ -127,7 +127,10 @@ class Grid:
         "The name of the file without its ending."
         return self.path.stem
 
-    def find(self, key: str) -> Run:
+    def find(
+        self,
+        key: str,  # the name of its folder
+    ) -> Run:
         "The run of a name."
         for run in self.runs:
             if run.key == key:
