@@ -240,7 +240,9 @@ def count_flags(
 
 def tests(bench: Bench) -> str:
     "What is no lesson: hostile input, the command line, the browser."
-    return run_pytest(bench, "tests", "--ignore", "tests/test_order.py")
+    # Two files at a time, each in one process: the browser waits while batches compute.
+    at_once = "-n", "2", "--dist", "loadfile"
+    return run_pytest(bench, "tests", "--ignore", "tests/test_order.py", *at_once)
 
 
 def run_pytest(bench: Bench, *arguments: str) -> str:
