@@ -241,7 +241,9 @@ class Poses:
     ) -> Float32[np.ndarray, "T V 3"]:  # pixels, and a confidence in [0, 1]
         "The joints of some frames."
         rows = self.rows(tracklet)
-        found = self.joints[rows if indices is None else rows[indices]][:, self.columns]
+        if indices is not None:  # a tuple would be taken for an index on each axis
+            rows = rows[list(indices) if isinstance(indices, tuple) else indices]
+        found = self.joints[rows][:, self.columns]
         if not self.meta["complete"] and np.isnan(found).any():
             _refuse(self.folder, f"has not come to {tracklet} yet", "wait, or let it finish")
         scores = found[..., 2]

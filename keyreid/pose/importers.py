@@ -49,14 +49,14 @@ class FrameIndex:
     ) -> int | None:  # None: no frame of this name
         "The place of the frame that a key names."
         parts = key.split(joint)
-        row = self._tails(len(parts), joint).get(key)
-        if row == -1:
-            self._refuse(key, len(parts), joint)
-        if row is not None:
-            return row
         shorter = (joint.join(parts[k:]) for k in range(1, len(parts)))
-        whole = self._tails(0, joint)
-        return next((whole[k] for k in shorter if k in whole), None)
+        for n_parts, end in ((len(parts), key), *((0, end) for end in shorter)):
+            row = self._tails(n_parts, joint).get(end)
+            if row == -1:
+                self._refuse(end, n_parts, joint)
+            if row is not None:
+                return row
+        return None
 
     def _refuse(self, key: str, n_parts: int, joint: str) -> None:
         "Name two of the frames that a key fits."

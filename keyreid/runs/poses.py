@@ -221,6 +221,8 @@ def compare_golden(
 ) -> list[str]:  # a sentence for each trouble
     "Whether an estimator still says what is written down."
     known, pictures = json.loads(Path(path).read_text(encoding="utf-8")), golden_pictures()
+    if known["pictures_sha256"] != hashlib.sha256(pictures.tobytes()).hexdigest():
+        return ["the pictures are not those that were looked at; write the file again"]
     told, ours = known["fingerprint"].get("sha256"), estimator.fingerprint.get("sha256")
     troubles = []
     if told != ours:
