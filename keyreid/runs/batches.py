@@ -114,10 +114,13 @@ def run_one(
     batch: Batch,
     run: Run,
     again: bool = False,  # whether a run that failed before is tried again
+    waits: bool = True,  # for another process that is at this run; False: leave it to that one
 ) -> Path:  # the folder of the run
-    "Run what is not done, in a process that has claimed it; who comes second waits."
+    "Run what is not done, in a process that has claimed it."
     folder, failed = batch.folder(run), batch.failed(run)
-    with claim(batch.lock(run)):
+    with claim(batch.lock(run), waits) as is_ours:
+        if not is_ours:
+            raise RuntimeError(f"run_one: another process is at {run.key}; let it finish")
         if result_of(folder) is not None:
             return folder
         if failed.is_dir() and not again:
@@ -154,7 +157,7 @@ def _launch(batch: Batch, run: Run, jobs: int) -> subprocess.Popen:
     "A process that runs one run; what it says goes to the log of the run."
     log = batch.log(run)
     log.parent.mkdir(parents=True, exist_ok=True)
-    words = ["runs", "one", str(batch.grid.path), run.key, "--out", str(batch.out)]
+    words = ["runs", "one", str(batch.grid.path), run.key, "--out", str(batch.out), "--no-wait"]
     share = str(max(1, (os.cpu_count() or 1) // jobs))
     with open(log, "w", encoding="utf-8") as file:
         return subprocess.Popen(
@@ -217,13 +220,19 @@ class Running:
         return n_settled
 
     def reap(self) -> int:
-        "Take note of processes that have ended; how many."
+        "Take note of processes that have ended; how many runs they settled."
         ended = [key for key, (_, process) in self.processes.items() if process.poll() is not None]
+        n_settled = 0
         for key in ended:
             run, process = self.processes.pop(key)
-            if self.batch.state(run) not in ("done", "failed"):
+            state = self.batch.state(run)
+            if state == "running":  # another starter was faster
+                self.waiting.append(run)
+                continue
+            n_settled += 1
+            if state not in ("done", "failed"):
                 self.troubles[key] = _last_words(self.batch, run, process.returncode)
-        return len(ended)
+        return n_settled
 
 # %% ../../nbs/9_runs/90e_batches.ipynb #1a34ea57
 def start(

@@ -201,6 +201,9 @@ def one_run(
     key: Annotated[str, typer.Argument(metavar="KEY", help="The run, as `table` names it.")],
     out: RunsFolder = None,
     again: Again = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="For another process that is at this run.")
+    ] = True,
 ) -> None:
     """Run a single run of a grid, if it is not done; what `start` and snakemake call.
 
@@ -215,7 +218,7 @@ def one_run(
 
         with claims.stoppable():
             batch = _batch(grid, out)
-            typer.echo(f"done: {batches.run_one(batch, batch.grid.find(key), again)}")
+            typer.echo(f"done: {batches.run_one(batch, batch.grid.find(key), again, wait)}")
 
 # %% ../../nbs/9_runs/91_cli.ipynb #4cfdeb13
 @runs_app.command("status")
