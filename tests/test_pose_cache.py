@@ -101,6 +101,12 @@ def write_after(begins, *arguments) -> None:
     write(*arguments)
 
 
+def write_with(together, *arguments) -> None:
+    "Begin when all others are ready."
+    together.wait(60)
+    write(*arguments)
+
+
 def run(target, *arguments) -> int:
     "Exit code of a process; -9 if it was killed."
     process = WRITERS.Process(target=target, args=arguments)
@@ -164,11 +170,14 @@ def test_torn_row_is_done_again(frames: Path, straight: dict, tmp_path: Path):
         assert contents(folder) == straight
 
 
-def read_along(root: Path, folder: Path, expected: bytes) -> None:
+def read_along(together, root: Path, folder: Path, expected: bytes) -> None:
     "Read what is done until all is done; each row is open or right."
     right, seen = np.frombuffer(expected, np.float32).reshape(N, 3, 3), set()
     tracklets = [Tracklet(0, 0, (root / name,)) for name in sorted(NAMES)]
     scale = np.float32([1, 1, 1 / 255])
+    together.wait(60)
+    while not folder.exists():
+        time.sleep(0.001)
     while N not in seen:
         poses = Poses(root, folder, allow_partial=True)
         done = poses.done
@@ -181,15 +190,13 @@ def read_along(root: Path, folder: Path, expected: bytes) -> None:
 
 def test_two_read_while_one_writes(frames: Path, straight: dict, tmp_path: Path):
     folder = tmp_path / "poses"
-    writer = WRITERS.Process(target=write, args=(frames, folder, None, 0.03))
-    writer.start()
-    while not folder.exists():
-        time.sleep(0.01)
-    expected = straight["keypoints.npy"][-N * 36 :]
-    readers = [WRITERS.Process(target=read_along, args=(frames, folder, expected)) for _ in "ab"]
-    for reader in readers:
-        reader.start()
-    for process in (*readers, writer):
+    together, expected = WRITERS.Barrier(3), straight["keypoints.npy"][-N * 36 :]
+    writer = WRITERS.Process(target=write_with, args=(together, frames, folder, None, 0.03))
+    own = together, frames, folder, expected
+    processes = [writer, *(WRITERS.Process(target=read_along, args=own) for _ in "ab")]
+    for process in processes:
+        process.start()
+    for process in processes:
         process.join(60)
         assert process.exitcode == 0
     assert contents(folder) == straight

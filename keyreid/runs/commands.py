@@ -63,8 +63,8 @@ def extract_command(
     MARS with 26 joints, and written block by block: stop it, or let the power fail, and the same
     command goes on where it was. Experiments find the joints by -p poses NAME.
 
-    No weights come with keyreid and none are downloaded; without them the command says where they
-    are to be had.
+    No weights come with keyreid. RTMPose wants a file, and without it the command says where it is
+    to be had; ViTPose takes a folder, or a name that transformers fetches.
     """
     with one_sentence():
         from keyreid.pose.estimators import estimator_for
@@ -140,6 +140,10 @@ def check_command(
     The exit status is 0 if no trouble was found and 1 if there was some.
     """
     with one_sentence():
+        if golden is None and write:
+            raise ValueError(
+                "keyreid pose check: --write came without --golden FILE; name the file"
+            )
         if golden is None:
             from keyreid.runs.poses import check_poses
 

@@ -59,6 +59,8 @@ def extract(
     progress: bool = True,  # show frames a second and the time left
 ) -> Path:  # the folder
     "Joints of all frames of a data set; what was stopped goes on."
+    if batch_size < 1:
+        raise ValueError(f"extract: {batch_size} pictures at once came, 1 or more are needed")
     settings, benchmark = read_settings(), read_benchmark(kind, root)
     folder = Path(out or Path(root) / "keypoints" / estimator.name)
     return extract_poses(
@@ -97,6 +99,7 @@ class PoseCheck:
     meta: Mapping[str, Any]  # what stands in meta.json
     n_frames: int
     troubles: list[str]  # a sentence each
+    notes: list[str]  # what is strange and does no harm, a sentence each
     quality: Quality | None  # None: not complete, or frames of the data set are missing
 
     def __str__(self) -> str:
@@ -107,6 +110,7 @@ class PoseCheck:
             *(f"  {key}: {value}" for key, value in made.items()),
         ]
         told = [f"TROUBLE: {trouble}" for trouble in self.troubles] or ["whole"]
+        told += [f"note: {note}" for note in self.notes]
         return "\n".join([*head, *told, *([str(self.quality)] if self.quality else [])])
 
     __repr__ = __str__
@@ -144,12 +148,12 @@ def check_poses(
     ours, theirs = set(list_frames(benchmark, root)), {f.decode() for f in read.frames}
     troubles = [] if read.meta["complete"] else ["meta.json says that it is not complete"]
     troubles += _compare(ours, theirs, "frames of the data set have no joints")
-    troubles += _compare(theirs, ours, "joints belong to no frame of the data set")
+    notes = _compare(theirs, ours, "frames with joints are not used, as junk is not")
     troubles += _number_troubles(read)
     quality = None
     if ours <= theirs and read.meta["complete"]:
         quality = pose_quality(read, all_tracklets(benchmark), progress=progress)
-    return PoseCheck(read.folder, read.meta, len(read.frames), troubles, quality)
+    return PoseCheck(read.folder, read.meta, len(read.frames), troubles, notes, quality)
 
 # %% ../../nbs/9_runs/90g_poses.ipynb #84816a53
 def show_poses(
@@ -160,6 +164,11 @@ def show_poses(
     n_worst: int = 6,  # tracklets to show with their crops
 ) -> Path:  # the page
     "A page about a folder of joints: its check, its faults, and what the worst look like."
+    if Path(out).is_dir() or n_worst < 1:
+        raise ValueError(
+            f"show_poses: the page {out} and {n_worst} tracklets came; a file to write and 1 or "
+            "more tracklets are needed"
+        )
     found = check_poses(kind, root, poses, progress=True)
     if found.quality is None:
         told = "; ".join(found.troubles)
@@ -220,6 +229,10 @@ def compare_golden(
     pixels: float = 2.0,  # largest distance that passes
 ) -> list[str]:  # a sentence for each trouble
     "Whether an estimator still says what is written down."
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"compare_golden: {path} is not there; write it with weights that you trust (--write)"
+        )
     known, pictures = json.loads(Path(path).read_text(encoding="utf-8")), golden_pictures()
     if known["pictures_sha256"] != hashlib.sha256(pictures.tobytes()).hexdigest():
         return ["the pictures are not those that were looked at; write the file again"]
