@@ -545,7 +545,8 @@ def fact_complaints(
     known = means(root / "nbs" / "experiments")
     cells = read_book(root / "nbs" / "experiments" / "quickstart.ipynb")[0].cells
     tagged = "".join(source(c) for c in cells if "parameters" in c["metadata"].get("tags", []))
-    commands = cli_commands(root / "keyreid" / "runs" / "cli.py")
+    modules = (root / "keyreid" / "runs" / name for name in ("cli.py", "commands.py"))
+    commands = {command for path in modules for command in cli_commands(path)}
     complaints = []
     for name, text in first.items():
         for target in sorted(

@@ -422,6 +422,7 @@ def test_a_component_shows_a_figure(nbs: Path):
 
 
 MAKEFILE = "demo: .venv ## train\n\techo\n"
+POSES = "@pose_app.command('show')\ndef show_poses(): ..."
 CLI = "@data_app.command('check')\ndef check_data(): ...\n@runs_app.command()\ndef execute(): ..."
 FACTS = [
     ('`make demo`, `make demo ARGS="-p epochs 2"`, nbs/index.ipynb, nbs/experiments/*.json', ""),
@@ -432,6 +433,8 @@ FACTS = [
     ("`nbs/gone.ipynb`", "there is no nbs/gone.ipynb"),
     ('`make demo ARGS="-p speed 2"`', "the quickstart has no parameter speed"),
     ("`.venv/bin/keyreid data draw`", "there is no command keyreid data draw"),
+    ("`.venv/bin/keyreid pose show`", ""),
+    ("`.venv/bin/keyreid pose draw`", "there is no command keyreid pose draw"),
     ("| small | 0.501 ± 0.141 |", "no committed rows give 0.501 ± 0.141"),
 ]
 
@@ -446,6 +449,7 @@ def test_first_pages_keep_to_the_facts(tmp_path: Path, place: str, text: str, co
     (nbs / "experiments/rows.json").write_text(json.dumps({"rows": rows}))
     package.mkdir(parents=True)
     (package / "cli.py").write_text(CLI)
+    (package / "commands.py").write_text(POSES)
     (tmp_path / "Makefile").write_text(MAKEFILE)
     (tmp_path / "README.md").write_text(text if place == "README.md" else "# Book")
     said = book.fact_complaints(tmp_path)
