@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from keyreid.runs.batches import Batch
+from keyreid.runs.batches import RunBatch
 from keyreid.runs.grids import read_grid
 from keyreid.runs.tables import table
 
@@ -90,7 +90,7 @@ def told(grid: Path, word: str) -> Counter:
 
 def rows(grid: Path, out: Path) -> pd.DataFrame:
     "The table of a batch, without how long it took."
-    return table(Batch(read_grid(grid), out)).drop(columns="seconds")
+    return table(RunBatch(read_grid(grid), out)).drop(columns="seconds")
 
 
 def is_sound(grid: Path, out: Path, n: int, n_killed: int) -> None:
@@ -133,7 +133,7 @@ def test_a_batch_survives_a_kill(tmp_path: Path):
         pytest.skip("snakemake is not installed, see the extra sweep")
     again = [run for run in read_grid(grid).runs if run.values["x"] == 3]
     for run in again:  # the failed one and its neighbour are to be run anew
-        for folder in (Batch(read_grid(grid), out).folder(run), out / f"{run.key}.failed"):
+        for folder in (RunBatch(read_grid(grid), out).folder(run), out / f"{run.key}.failed"):
             if folder.exists():
                 folder.rename(tmp_path / folder.name)
     words = ["-m", "snakemake", "-s", GRIDS / "sweep" / "Snakefile", "--profile"]

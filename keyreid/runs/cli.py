@@ -148,7 +148,7 @@ Again = Annotated[bool, typer.Option("--again", help="Try runs that failed befor
 
 def _batch(path: Path, out: Path | None):
     "The batch of a grid file, in a folder or in the one that settings.ini says."
-    from keyreid.runs.batches import Batch
+    from keyreid.runs.batches import RunBatch
     from keyreid.runs.grids import read_grid
 
     grid = read_grid(path)
@@ -156,7 +156,7 @@ def _batch(path: Path, out: Path | None):
         from keyreid.settings import read_settings
 
         out = read_settings().runs / grid.name
-    return Batch(grid, out.resolve())
+    return RunBatch(grid, out.resolve())
 
 # %% ../../nbs/9_runs/91_cli.ipynb #2f34274e
 @runs_app.command("start")

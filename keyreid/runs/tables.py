@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from .batches import STATES, Batch, error_of, result_of, seconds_of
+from .batches import STATES, RunBatch, error_of, result_of, seconds_of
 from .grids import Run
 
 # %% ../../nbs/9_runs/90f_tables.ipynb #f913ec1e
@@ -39,13 +39,13 @@ def scores_of(
 
 # %% ../../nbs/9_runs/90f_tables.ipynb #c6f622b9
 def table(
-    batch: Batch,
+    batch: RunBatch,
 ) -> pd.DataFrame:  # by key, in the order of the grid
     "A row a run: what it was asked, its state, seconds, scores, device, commit, error."
     return pd.DataFrame([_line(batch, run) for run in batch.grid.runs]).set_index("run")
 
 
-def _line(batch: Batch, run: Run) -> dict[str, Any]:
+def _line(batch: RunBatch, run: Run) -> dict[str, Any]:
     "What is known of one run."
     state, result = batch.state(run), result_of(batch.folder(run)) or {}
     line = {"run": run.key, **({"point": run.point} if run.point else {})}
@@ -74,7 +74,7 @@ def to_markdown(
 
 # %% ../../nbs/9_runs/90f_tables.ipynb #186b7620
 def summary(
-    batch: Batch,
+    batch: RunBatch,
     jobs: int = 1,  # runs at a time, for the time left
 ) -> str:
     "How a batch stands, in a few lines."
