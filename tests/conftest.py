@@ -2,12 +2,31 @@
 
 import os
 import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def deadly_at(call: int) -> Callable[[Callable], Callable]:
+    "Wraps functions; this process is killed at their given call, counted over all of them."
+    calls = 0
+
+    def deadly(work: Callable) -> Callable:
+        def counted(*arguments, **options):
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return work(*arguments, **options)
+
+        return counted
+
+    return deadly
 
 
 def has_gpu() -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import deadly_at
 from PIL import Image
 
 import keyreid.pose.cache as cache
@@ -78,18 +79,7 @@ def write(root: Path, folder: Path, log: Path | None = None, seconds: float = 0.
 
 def die_at(call: int, root: Path, folder: Path, log: Path) -> None:
     "Fill the table and be killed at the given call that changes the disk, or writes a block."
-    calls = 0
-
-    def deadly(work):
-        def counted(*arguments, **options):
-            nonlocal calls
-            calls += 1
-            if calls == call:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return work(*arguments, **options)
-
-        return counted
-
+    deadly = deadly_at(call)
     os.fsync, os.replace, os.rename = map(deadly, (os.fsync, os.replace, os.rename))
     cache._put, cache.start_table = deadly(cache._put), deadly(cache.start_table)
     write(root, folder, log)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import deadly_at
 
 pytest.importorskip("faiss", reason="the extra `search` is not installed")
 pytest.importorskip("pyarrow", reason="the extra `search` is not installed")
@@ -44,18 +45,7 @@ def state_of(gallery: Gallery) -> int:
 
 def die_at(call: int, folder: Path) -> None:
     "Save state 1 and be killed at the given call that changes the disk for good."
-    calls = 0
-
-    def deadly(work):
-        def counted(*arguments, **options):
-            nonlocal calls
-            calls += 1
-            if calls == call:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return work(*arguments, **options)
-
-        return counted
-
+    deadly = deadly_at(call)
     os.fsync, os.replace, os.unlink = map(deadly, (os.fsync, os.replace, os.unlink))
     make_gallery(1).save(folder)
 
