@@ -85,7 +85,11 @@ CHAPTERS = {  # column and row in the strip, notebooks
         "bodies drawing layouts passages walkers frames readers audit clips transforms batches",
     ),
     "appearance": (2, 0, "vit pretrained heads resnet aggregators bicnet"),
-    "pose": (2, 1, "estimators cache skeletons heatmaps"),
+    "pose": (
+        2,
+        1,
+        "estimators letterbox simcc rtmpose vitpose cache importers quality skeletons heatmaps",
+    ),
     "parts": (3, 0, "kps tcss branches keyreid"),
     "posegraph": (3, 1, "gcn recurrent_gcn baselines dual_attention pose_aided"),
     "learning": (4, 0.5, "losses objective states checkpoints devices schedule trainer embedding"),
