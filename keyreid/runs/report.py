@@ -76,7 +76,7 @@ def _card(figure: go.Figure, number: int) -> str:
         full_html=False,
         include_plotlyjs=False,
         div_id=f"figure-{number}",
-        config={"responsive": True, "displaylogo": False},
+        config={"responsive": True, "displayModeBar": False},  # it lies on pictures and legends
     )
     return f'<figure><figcaption>{title}</figcaption><div class="wide">{drawn}</div></figure>'
 
